@@ -1,0 +1,6 @@
+//! reelhook
+#![allow(missing_docs)]
+pub mod config;
+pub mod provider;
+pub mod sandbox;
+pub mod outbound;

@@ -1,0 +1,5 @@
+//! What the upstream says. Pure.
+
+pub mod models;
+pub mod reply;
+pub mod signature;

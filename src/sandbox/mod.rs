@@ -1,0 +1,1 @@
+//! A stand-in provider that misbehaves on request.
