@@ -1,6 +1,8 @@
 //! reelhook
 #![allow(missing_docs)]
 pub mod config;
+pub mod lifecycle;
+pub mod outbound;
 pub mod provider;
 pub mod sandbox;
-pub mod outbound;
+pub mod store;

@@ -1,0 +1,260 @@
+//! What the upstream's answers do: to the create call, and to questions about a task.
+
+use serde_json::json;
+
+use super::{
+    event::{AskFault, Change, EventKind, Refusal, Report},
+    fetching,
+    id::TaskId,
+    job::{Awaiting, Blocked, FailCode, Phase, Task, Via, Why},
+    retry::{MAX_BLOCKED, MAX_EMPTY, MIN_ANSWERS, MIN_NOT_FOUND, NOT_FOUND_WINDOW, SILENCE_GRACE},
+    step::Draft,
+};
+
+/// Counts from any lease: whoever was told of the task, it is this job's and it is paid for.
+pub(super) fn accepted(mut draft: Draft<'_>, task: &TaskId, lease: u64) -> Option<Change> {
+    let same = draft.was.task.as_ref().is_some_and(|known| known.id == *task);
+    let proven = draft.was.task.as_ref().is_some_and(|known| known.proven);
+    match &draft.was.phase {
+        Phase::Queued { .. } | Phase::Sending | Phase::Unknown { .. } | Phase::Held { .. } => {
+            let wait = draft.policy.first_ask(draft.job.id, draft.job.callback.expected);
+            // `accepted_at` of a held job may be an unproven callback's.
+            draft.job.times.accepted_at = None;
+            draft.adopt(task, true, wait);
+            if draft.was.callback.received > 0 {
+                draft.nudge(0);
+            }
+        }
+        Phase::Awaiting(_) if same && !proven => prove(&mut draft),
+        // The create call's own answer outranks an id that only a callback named.
+        Phase::Awaiting(_) if !same && !proven => {
+            draft.adopt(task, true, 0);
+        }
+        Phase::Awaiting(_) | Phase::Fetching { .. } if !same => {
+            let text =
+                format!("the create call's answer named task {task}, but the task route knows another one");
+            if draft.was.notices.contains(&text) {
+                return None;
+            }
+            draft.notice(text);
+        }
+        // Never the outcome; but the task, so that a person can follow it up.
+        Phase::Settled { .. } if draft.was.task.is_none() => {
+            draft.job.task = Some(Task { id: task.clone(), proven: true });
+        }
+        _ => return None,
+    }
+    draft.event(EventKind::Accepted, json!({ "task_id": task, "lease": lease }));
+    draft.done()
+}
+
+fn prove(draft: &mut Draft<'_>) {
+    if let Some(known) = &mut draft.job.task {
+        known.proven = true;
+    }
+}
+
+pub(super) fn refused(mut draft: Draft<'_>, refusal: &Refusal, lease: u64) -> Option<Change> {
+    // Of another lease it says nothing about the call that is under way now.
+    if !draft.holds(lease) || !matches!(draft.was.phase, Phase::Sending) {
+        return None;
+    }
+    let id = draft.job.id;
+    let attempts = draft.was.attempts.submit;
+    match refusal {
+        Refusal::NotSent(message) => {
+            let wait = draft.policy.not_sent(id, attempts.saturating_sub(1));
+            draft.event(EventKind::Refused, json!({ "why": "not_sent", "message": message }));
+            draft.to(Phase::Queued { attempts }, wait);
+        }
+        Refusal::Busy(retry_after) => {
+            let wait = draft.policy.busy(id, attempts.saturating_sub(1), *retry_after);
+            draft.event(EventKind::Refused, json!({ "why": "busy" }));
+            draft.to(Phase::Queued { attempts }, wait);
+        }
+        Refusal::Account { message, others_pass } => account(&mut draft, message, *others_pass),
+        Refusal::Job(code, message) => reject(&mut draft, *code, message),
+    }
+    draft.done()
+}
+
+fn account(draft: &mut Draft<'_>, message: &str, others_pass: bool) {
+    let earlier = draft.was.blocked;
+    let blocked =
+        Blocked { since: earlier.map_or(draft.now, |b| b.since), times: earlier.map_or(1, |b| b.times + 1) };
+    if others_pass && blocked.times >= MAX_BLOCKED {
+        reject(draft, FailCode::UpstreamRejected, message);
+        return;
+    }
+    draft.event(EventKind::Refused, json!({ "why": "account", "message": message }));
+    let wait = draft.policy.blocked(draft.job.id, blocked.times);
+    draft.job.blocked = Some(blocked);
+    let attempts = draft.was.attempts.submit;
+    draft.to(Phase::Queued { attempts }, wait);
+}
+
+fn reject(draft: &mut Draft<'_>, code: FailCode, message: &str) {
+    draft.release_booking();
+    draft.fail(code, format!("the upstream refused the job and charged nothing: {message}"));
+}
+
+pub(super) fn unknown(mut draft: Draft<'_>, why: Why, lease: u64) -> Option<Change> {
+    if !draft.holds(lease) || !matches!(draft.was.phase, Phase::Sending) {
+        return None;
+    }
+    draft.unknown(why);
+    draft.done()
+}
+
+pub(super) fn reported(mut draft: Draft<'_>, task: &TaskId, report: &Report, lease: u64) -> Option<Change> {
+    if draft.was.task.as_ref().is_none_or(|known| known.id != *task) {
+        return None;
+    }
+    let decisive = matches!(report, Report::Succeeded { .. } | Report::Failed { .. });
+    if !decisive && !draft.holds(lease) {
+        return None;
+    }
+    if !matches!(report, Report::NotFound) {
+        prove(&mut draft);
+    }
+    match (draft.was.phase.clone(), report) {
+        (Phase::Awaiting(wait), Report::Running { word, known, progress }) => {
+            draft.job.progress = progress.or(draft.job.progress);
+            if !known && let Some(word) = word {
+                draft.notice(format!("the upstream's status word `{word}` is unknown; it counts as running"));
+            }
+            running(&mut draft, wait, word.as_ref(), lease);
+        }
+        (Phase::Awaiting(wait), Report::Succeeded { links, .. }) if links.is_empty() => {
+            if !draft.holds(lease) {
+                return None;
+            }
+            without_video(&mut draft, wait);
+        }
+        (Phase::Awaiting(_), Report::Succeeded { links, credits }) => {
+            draft.job.cost.reported_credits = credits.or(draft.job.cost.reported_credits);
+            draft.job.times.confirmed_at = Some(draft.now);
+            let via = if draft.job.callback.received > 0 { Via::Callback } else { Via::Poll };
+            draft.job.completed_via = Some(via);
+            draft.job.progress = Some(100);
+            draft.event(EventKind::Confirmed, json!({ "via": via, "links": links.len() }));
+            let phase = fetching::from_links(links, draft.now);
+            draft.to(phase, 0);
+        }
+        (Phase::Fetching { .. }, Report::Succeeded { links, .. }) => {
+            return fetching::refreshed(draft, links, lease);
+        }
+        (Phase::Awaiting(_) | Phase::Fetching { .. }, Report::Failed { code, message, credits }) => {
+            draft.job.cost.reported_credits = credits.or(draft.job.cost.reported_credits);
+            draft.fail(
+                *code,
+                format!("the upstream took the job and says that it ended without a video: {message}"),
+            );
+        }
+        (Phase::Awaiting(wait), Report::NotFound) => not_found(&mut draft, wait),
+        (Phase::Fetching { .. }, Report::Running { .. } | Report::NotFound) => {
+            return fetching::no_fresh_link(draft, "the task route gives no link any more", None);
+        }
+        _ => return None,
+    }
+    draft.done()
+}
+
+fn running(draft: &mut Draft<'_>, mut wait: Awaiting, word: Option<&String>, lease: u64) {
+    wait.polls += 1;
+    (wait.missed, wait.not_found, wait.not_found_since, wait.empty) = (0, 0, None, 0);
+    if wait.word.as_ref() != word {
+        draft.event(EventKind::Polled, json!({ "status": word }));
+        wait.word = word.cloned();
+    }
+    if wait.polls >= MIN_ANSWERS && past_deadline(draft, 0) {
+        fail_late(draft);
+        return;
+    }
+    let pause = after_answer(draft, &mut wait, lease);
+    draft.to(Phase::Awaiting(wait), pause);
+}
+
+/// How long to wait after an answer that did not end the wait, and what it leaves of a nudge.
+fn after_answer(draft: &Draft<'_>, wait: &mut Awaiting, lease: u64) -> i64 {
+    let (id, policy) = (draft.job.id, draft.policy);
+    match wait.nudged {
+        Some(at) if at > lease => 0,
+        Some(_) => {
+            wait.nudged = None;
+            wait.early += 1;
+            policy.after_nudge(id, wait.early - 1, wait.polls)
+        }
+        None if wait.early > 0 && wait.early < 3 => {
+            wait.early += 1;
+            policy.after_nudge(id, wait.early - 1, wait.polls)
+        }
+        None => policy.next_ask(id, wait.polls),
+    }
+}
+
+fn past_deadline(draft: &Draft<'_>, grace: i64) -> bool {
+    let accepted = draft.job.times.accepted_at.unwrap_or(draft.job.created_at);
+    draft.now.since(accepted) >= draft.policy.poll.give_up_after.saturating_add(grace)
+}
+
+fn fail_late(draft: &mut Draft<'_>) {
+    let message = "the upstream did not finish the task within [poll] give_up_after; it was charged, and may still \
+                   finish: `retry` with mode `recheck` asks again and costs nothing";
+    draft.fail(FailCode::DeadlineExceeded, message.to_owned());
+}
+
+fn without_video(draft: &mut Draft<'_>, mut wait: Awaiting) {
+    wait.polls += 1;
+    wait.empty += 1;
+    wait.missed = 0;
+    if wait.empty >= MAX_EMPTY {
+        let message = "the upstream says that the task succeeded, but names no video; it was charged: `retry` with mode \
+                       `recheck` asks again and costs nothing";
+        draft.fail(FailCode::ArtifactMissing, message.to_owned());
+        return;
+    }
+    let pause = draft.policy.after_nudge(draft.job.id, wait.empty - 1, wait.polls);
+    wait.nudged = None;
+    draft.to(Phase::Awaiting(wait), pause);
+}
+
+fn not_found(draft: &mut Draft<'_>, mut wait: Awaiting) {
+    wait.polls += 1;
+    wait.not_found += 1;
+    wait.missed = 0;
+    let since = *wait.not_found_since.get_or_insert(draft.now);
+    if wait.not_found >= MIN_NOT_FOUND && draft.now.since(since) >= NOT_FOUND_WINDOW {
+        if draft.job.task.as_ref().is_some_and(|task| task.proven) {
+            let message = "the task route does not know the task any more; it was probably charged: `retry` with mode \
+                           `recheck` asks again and costs nothing";
+            draft.fail(FailCode::TaskNotFound, message.to_owned());
+        } else {
+            draft.hold(Why::IdContradicted);
+        }
+        return;
+    }
+    let pause = draft.policy.after_nudge(draft.job.id, wait.not_found - 1, wait.polls);
+    wait.nudged = None;
+    draft.to(Phase::Awaiting(wait), pause);
+}
+
+pub(super) fn unanswered(mut draft: Draft<'_>, fault: &AskFault, lease: u64) -> Option<Change> {
+    if !draft.holds(lease) {
+        return None;
+    }
+    match draft.was.phase.clone() {
+        Phase::Awaiting(mut wait) => {
+            wait.missed += 1;
+            if past_deadline(&draft, SILENCE_GRACE) {
+                fail_late(&mut draft);
+            } else {
+                let pause = draft.policy.unanswered(draft.job.id, wait.missed, fault.retry_after);
+                draft.to(Phase::Awaiting(wait), pause);
+            }
+            draft.done()
+        }
+        Phase::Fetching { .. } => fetching::no_fresh_link(draft, &fault.message, fault.retry_after),
+        _ => None,
+    }
+}

@@ -1,0 +1,137 @@
+//! What happens while we owe the storage a copy.
+
+use serde_json::json;
+
+use super::{
+    event::{Change, EventKind, FetchFault},
+    id::Millis,
+    job::{FailCode, Link, MAX_OUTPUTS, Outcome, Output, Phase, StoredFile},
+    retry::{FRESH, MAX_NOT_VIDEO},
+    step::Draft,
+};
+
+/// Owes a copy of each link; without links, of one output whose link is yet to be asked for.
+pub(super) fn from_links(links: &[String], now: Millis) -> Phase {
+    let linked = |url: &String| Output { link: Some(Link { url: url.clone(), learned_at: now }), file: None };
+    let mut outputs: Vec<Output> = links.iter().take(MAX_OUTPUTS).map(linked).collect();
+    if outputs.is_empty() {
+        outputs.push(Output::default());
+    }
+    Phase::Fetching { outputs, attempts: 0, trouble: 0 }
+}
+
+/// The task route gave links for a job that fetches already.
+pub(super) fn refreshed(mut draft: Draft<'_>, links: &[String], lease: u64) -> Option<Change> {
+    if !draft.holds(lease) {
+        return None;
+    }
+    if links.is_empty() {
+        return no_fresh_link(draft, "the task route names no video any more", None);
+    }
+    let Phase::Fetching { outputs, attempts, trouble } = draft.was.phase.clone() else { return None };
+    let Phase::Fetching { outputs: mut fresh, .. } = from_links(links, draft.now) else { return None };
+    // Another number of videos: what is stored no longer tells which one is missing.
+    if fresh.len() == outputs.len() {
+        for (new, old) in fresh.iter_mut().zip(outputs) {
+            new.file = old.file;
+        }
+    }
+    draft.to(Phase::Fetching { outputs: fresh, attempts, trouble }, 0);
+    draft.done()
+}
+
+/// A question for a fresh link came back without one.
+pub(super) fn no_fresh_link(mut draft: Draft<'_>, message: &str, retry_after: Option<i64>) -> Option<Change> {
+    trouble(&mut draft, message, retry_after);
+    draft.done()
+}
+
+pub(super) fn fetched(mut draft: Draft<'_>, index: usize, file: &StoredFile, lease: u64) -> Option<Change> {
+    if !draft.holds(lease) {
+        return None;
+    }
+    let Phase::Fetching { outputs, trouble, .. } = &mut draft.job.phase else { return None };
+    let output = outputs.get_mut(index).filter(|output| output.file.is_none())?;
+    output.file = Some(file.clone());
+    *trouble = 0;
+    draft.job.due_at = Some(draft.now.plus(draft.policy.lease));
+    draft.done()
+}
+
+pub(super) fn archived(mut draft: Draft<'_>, lease: u64) -> Option<Change> {
+    if !draft.holds(lease) {
+        return None;
+    }
+    let Phase::Fetching { outputs, .. } = &draft.was.phase else { return None };
+    let files: Vec<StoredFile> = outputs.iter().filter_map(|output| output.file.clone()).collect();
+    if files.len() != outputs.len() {
+        return None;
+    }
+    draft.job.times.stored_at = Some(draft.now);
+    draft.event(EventKind::Stored, json!({ "files": files.len() }));
+    draft.settle(Outcome::Stored { files });
+    draft.done()
+}
+
+pub(super) fn not_fetched(
+    mut draft: Draft<'_>,
+    index: usize,
+    fault: &FetchFault,
+    lease: u64,
+) -> Option<Change> {
+    if !draft.holds(lease) {
+        return None;
+    }
+    let Phase::Fetching { outputs, .. } = &draft.was.phase else { return None };
+    let link = outputs.get(index)?.link.clone();
+    match fault {
+        FetchFault::LinkRefused(status) => {
+            let fresh = link.is_some_and(|link| draft.now.since(link.learned_at) < FRESH);
+            let message = format!("the file host answered {status} to a fresh link");
+            let most = draft.policy.fetch.attempts;
+            refuse(&mut draft, index, fresh, most, FailCode::ArtifactUnfetchable, &message);
+        }
+        FetchFault::NotVideo(what) => {
+            let most = MAX_NOT_VIDEO.min(draft.policy.fetch.attempts);
+            let message = format!("the file host sent something that is not a video: {what}");
+            refuse(&mut draft, index, true, most, FailCode::ArtifactNotVideo, &message);
+        }
+        FetchFault::Denied(why) => fail(&mut draft, FailCode::ArtifactUnfetchable, why),
+        FetchFault::TooLarge(why) => fail(&mut draft, FailCode::ArtifactTooLarge, why),
+        FetchFault::Trouble(why, retry_after) => trouble(&mut draft, why, *retry_after),
+    }
+    draft.done()
+}
+
+/// Drops the link, so that the next thing due is a question for a fresh one.
+fn refuse(draft: &mut Draft<'_>, index: usize, counts: bool, most: u32, code: FailCode, message: &str) {
+    let Phase::Fetching { outputs, attempts, .. } = &mut draft.job.phase else { return };
+    *attempts += u32::from(counts);
+    if *attempts >= most {
+        fail(draft, code, message);
+        return;
+    }
+    let wait = draft.policy.fetch(draft.was.id, *attempts, None);
+    if let Some(output) = outputs.get_mut(index) {
+        output.link = None;
+    }
+    draft.due_in(if counts { wait } else { 0 });
+}
+
+fn trouble(draft: &mut Draft<'_>, message: &str, retry_after: Option<i64>) {
+    let since = draft.job.times.confirmed_at.unwrap_or(draft.job.created_at);
+    if draft.now.since(since) >= draft.policy.fetch.give_up_after {
+        fail(draft, FailCode::ArtifactUnfetchable, message);
+        return;
+    }
+    let Phase::Fetching { trouble, .. } = &mut draft.job.phase else { return };
+    *trouble += 1;
+    let wait = draft.policy.fetch(draft.was.id, *trouble, retry_after);
+    draft.due_in(wait);
+}
+
+fn fail(draft: &mut Draft<'_>, code: FailCode, what: &str) {
+    let hint =
+        "the task is done and was charged: `retry` with mode `download` fetches it again and costs nothing";
+    draft.fail(code, format!("{what}; {hint}"));
+}

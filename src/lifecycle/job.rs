@@ -1,0 +1,581 @@
+//! The record of a job: everything that is known of it, and what follows from that.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::id::{JobId, Millis, TaskId};
+
+/// More outputs than this of one task are not fetched; no model of the catalogue makes more than one.
+pub const MAX_OUTPUTS: usize = 16;
+
+/// A lane of work. Each has its own slots, so that one that hangs starves no other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum Duty {
+    /// Send the create call.
+    Submit = 1,
+    /// Ask the task route.
+    Ask = 2,
+    /// Copy the video into storage.
+    Fetch = 3,
+    /// Tell a sink.
+    Deliver = 4,
+    /// Let a time limit take effect; makes no outside call.
+    Expire = 5,
+}
+
+/// One entry of the due index: what to do, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// The lane that does it.
+    pub duty: Duty,
+    /// A callback asked for it: goes before work that is merely overdue.
+    pub urgent: bool,
+    /// Not before this.
+    pub at: Millis,
+}
+
+/// Who owes what to whom.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "name", rename_all = "snake_case")]
+pub enum Phase {
+    /// We owe the upstream a create call.
+    Queued {
+        /// Create calls that provably were not sent or were plainly refused, in a row.
+        attempts: u32,
+    },
+    /// A create call may be under way; written before a byte of it leaves.
+    Sending,
+    /// The answer to the create call is lost.
+    Unknown {
+        /// What is known about the loss.
+        why: Why,
+    },
+    /// A person owes a decision, for money is uncertain.
+    Held {
+        /// What the person has to know.
+        why: Why,
+    },
+    /// The upstream owes us a completion.
+    Awaiting(Awaiting),
+    /// We owe the storage a copy.
+    Fetching {
+        /// What the task made, in its order.
+        outputs: Vec<Output>,
+        /// Definite refusals of a fresh link.
+        attempts: u32,
+        /// Attempts in a row that ended in network or storage trouble.
+        #[serde(default)]
+        trouble: u32,
+    },
+    /// Nobody owes anything.
+    Settled {
+        /// How it ended; never changes.
+        outcome: Outcome,
+    },
+}
+
+/// What the wait for a task has seen so far.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Awaiting {
+    /// Questions that were answered.
+    pub polls: u32,
+    /// Questions in a row that taught nothing.
+    pub missed: u32,
+    /// Answers in a row that did not know the task.
+    pub not_found: u32,
+    /// When the first of those came.
+    pub not_found_since: Option<Millis>,
+    /// Answers that said "succeeded" and named no video.
+    pub empty: u32,
+    /// The revision in which a callback asked us to look; an answer settles only nudges older than its claim.
+    pub nudged: Option<u64>,
+    /// Answered nudges in a row that said "running".
+    pub early: u32,
+    /// The last status word of the task route.
+    pub word: Option<String>,
+}
+
+/// Refusals that are about the account.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Blocked {
+    /// When the first came.
+    pub since: Millis,
+    /// How many came.
+    pub times: u32,
+}
+
+/// Why money is uncertain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Why {
+    /// The create call was sent and no answer is known.
+    AnswerLost,
+    /// The upstream took the job and named no task.
+    AcceptedWithoutId,
+    /// The task id that we were given is unknown to the task route, or is another job's.
+    IdContradicted,
+    /// The record comes from a backup; what happened since is unknown.
+    Restored,
+}
+
+/// The upstream's task of a job.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Task {
+    /// Its name there.
+    pub id: TaskId,
+    /// The create call's own answer named it, or the task route knew it.
+    pub proven: bool,
+}
+
+/// One video of a task.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Output {
+    /// Where to fetch it; none: ask for a fresh link.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub link: Option<Link>,
+    /// The durable copy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<StoredFile>,
+}
+
+/// A link of the upstream's file host.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Link {
+    /// The address; judged by the address guard before use.
+    pub url: String,
+    /// When the task route gave it.
+    pub learned_at: Millis,
+}
+
+/// A video in our storage, complete and verified.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StoredFile {
+    /// File name, unique within the job.
+    pub name: String,
+    /// Key in the archive.
+    pub location: String,
+    /// Length in bytes.
+    pub bytes: u64,
+    /// SHA-256 as 64 lower-case hexadecimal digits.
+    pub sha256: String,
+    /// MIME type by content, not by what the host claimed.
+    pub content_type: String,
+}
+
+/// How a job ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Outcome {
+    /// Every file is in storage, verified.
+    Stored {
+        /// The files, in the task's order.
+        files: Vec<StoredFile>,
+    },
+    /// It ended without all of its files.
+    Failed {
+        /// The kind of failure.
+        code: FailCode,
+        /// What happened, whether money was spent, what to do.
+        message: String,
+        /// Files that were stored all the same.
+        #[serde(default)]
+        files: Vec<StoredFile>,
+    },
+    /// Canceled by a caller.
+    Canceled {
+        /// It had been sent: the upstream may finish and charge it all the same.
+        may_still_charge: bool,
+    },
+}
+
+/// Why a job failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailCode {
+    /// The create call was refused.
+    UpstreamRejected,
+    /// The task failed.
+    UpstreamFailed,
+    /// The task was canceled at the upstream.
+    UpstreamCancelled,
+    /// Refused or failed for its content.
+    ContentPolicy,
+    /// The task route does not know the task (any more).
+    TaskNotFound,
+    /// Not done in time.
+    DeadlineExceeded,
+    /// Succeeded without a video.
+    ArtifactMissing,
+    /// The video could not be fetched.
+    ArtifactUnfetchable,
+    /// What was fetched is not a video.
+    ArtifactNotVideo,
+    /// The video is larger than allowed.
+    ArtifactTooLarge,
+    /// A held job that was given up.
+    SubmitAbandoned,
+}
+
+impl FailCode {
+    /// The failure is of our making: the task may be done, and asking again costs nothing.
+    #[must_use]
+    pub const fn is_ours(self) -> bool {
+        !matches!(
+            self,
+            Self::UpstreamRejected | Self::UpstreamFailed | Self::UpstreamCancelled | Self::ContentPolicy
+        )
+    }
+}
+
+/// What told us of completion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Via {
+    /// A callback came first.
+    Callback,
+    /// Only our own question.
+    Poll,
+}
+
+/// How a new job follows an old one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RetryMode {
+    /// Ask the upstream about the same task again: free.
+    Recheck,
+    /// Fetch the same task's video again: free.
+    Download,
+    /// Send the same request as a new task: paid.
+    Resubmit,
+}
+
+impl RetryMode {
+    /// Its name in the API.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Recheck => "recheck",
+            Self::Download => "download",
+            Self::Resubmit => "resubmit",
+        }
+    }
+}
+
+/// The state that the outside sees; a closed set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Not sent yet.
+    Queued,
+    /// Sent, or about to be.
+    Running,
+    /// Waits for a person.
+    Held,
+    /// Stored and verified.
+    Succeeded,
+    /// Ended without its files.
+    Failed,
+    /// Canceled.
+    Canceled,
+}
+
+/// What a job costs, in credits (1 credit ≈ 0.01 US dollars).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Cost {
+    /// By the catalogue.
+    pub estimated_credits: u64,
+    /// Whether the catalogue's rule is documented for this request.
+    pub exact: bool,
+    /// What the upstream said that it took.
+    pub reported_credits: Option<u64>,
+    /// What is booked in the ledger; none once it is provably unpaid.
+    pub reserved: Option<Reservation>,
+}
+
+/// Credits booked on a day of the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reservation {
+    /// Days since 1970-01-01, UTC.
+    pub day: i32,
+    /// How many.
+    pub credits: u64,
+}
+
+/// When things happened first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Times {
+    /// First create call.
+    pub submitted_at: Option<Millis>,
+    /// The upstream took it.
+    pub accepted_at: Option<Millis>,
+    /// The task route said "succeeded".
+    pub confirmed_at: Option<Millis>,
+    /// Every file durable.
+    pub stored_at: Option<Millis>,
+    /// Settled.
+    pub finished_at: Option<Millis>,
+}
+
+/// How often each call to the outside was begun.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Attempts {
+    /// Create calls.
+    pub submit: u32,
+    /// Questions to the task route.
+    pub ask: u32,
+    /// Downloads.
+    pub fetch: u32,
+}
+
+/// What is remembered of a job's callbacks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CallbackMemory {
+    /// A `callback_url` was sent along and the model is known to call.
+    pub expected: bool,
+    /// How many came, repeats included.
+    pub received: u32,
+    /// How many the log kept.
+    pub kept: u32,
+    /// Bytes of bodies that the log kept.
+    pub kept_bytes: u64,
+    /// When the first came.
+    pub first_at: Option<Millis>,
+    /// Start of the current minute of nudges.
+    pub window: Option<Millis>,
+    /// Nudges in that minute.
+    pub nudges: u32,
+}
+
+/// What makes a new job, beside its id and the time.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NewJob {
+    /// The model, as sent.
+    pub model: String,
+    /// `std`, `pro`, … where the model has modes.
+    pub mode: Option<String>,
+    /// Requested length of the video in seconds.
+    pub duration_s: Option<u32>,
+    /// Labels for listing.
+    pub tags: Vec<String>,
+    /// Not submitted after this.
+    pub deadline: Option<Millis>,
+    /// By the catalogue.
+    pub cost: Cost,
+    /// A callback can come.
+    pub callback_expected: bool,
+}
+
+/// The record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Job {
+    /// Its id.
+    pub id: JobId,
+    /// 1 when created; one more with each change.
+    pub revision: u64,
+    /// When it was created.
+    pub created_at: Millis,
+    /// When the next thing is to be done; none exactly when held or settled.
+    pub due_at: Option<Millis>,
+    /// Who owes what.
+    pub phase: Phase,
+    /// The revision of the claim that is being worked on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<u64>,
+    /// Refusals about the account (key, credits) that it met.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocked: Option<Blocked>,
+    /// The upstream's task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<Task>,
+    /// The model.
+    pub model: String,
+    /// The model's mode.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    /// Requested length of the video in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration_s: Option<u32>,
+    /// Labels.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// Not submitted after this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Millis>,
+    /// The job that it follows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_of: Option<JobId>,
+    /// What it costs.
+    pub cost: Cost,
+    /// When things happened.
+    #[serde(default)]
+    pub times: Times,
+    /// Calls to the outside.
+    #[serde(default)]
+    pub attempts: Attempts,
+    /// Its callbacks.
+    #[serde(default)]
+    pub callback: CallbackMemory,
+    /// What told us of completion.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed_via: Option<Via>,
+    /// Percent done, by the upstream's word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<u8>,
+    /// What a person should know; at most eight.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<String>,
+    /// Fields of a newer version, carried along.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+impl Job {
+    /// A job that owes the upstream a create call, due at once.
+    #[must_use]
+    pub fn new(id: JobId, now: Millis, new: NewJob) -> Self {
+        Self {
+            id,
+            revision: 1,
+            created_at: now,
+            due_at: Some(now),
+            phase: Phase::Queued { attempts: 0 },
+            lease: None,
+            blocked: None,
+            task: None,
+            model: new.model,
+            mode: new.mode,
+            duration_s: new.duration_s,
+            tags: new.tags,
+            deadline: new.deadline,
+            retry_of: None,
+            cost: new.cost,
+            times: Times::default(),
+            attempts: Attempts::default(),
+            callback: CallbackMemory { expected: new.callback_expected, ..CallbackMemory::default() },
+            completed_via: None,
+            progress: None,
+            notices: Vec::new(),
+            other: Map::new(),
+        }
+    }
+
+    /// What is owed, and when: the entries of the due index that this record implies.
+    pub fn dues(&self) -> impl Iterator<Item = Due> + use<> {
+        let main = self.due_at.zip(self.duty()).map(|(at, duty)| {
+            let urgent = matches!(&self.phase, Phase::Awaiting(wait) if wait.nudged.is_some());
+            Due { duty, urgent, at }
+        });
+        let deadline = match (&self.phase, self.deadline) {
+            (Phase::Queued { .. }, Some(at)) => Some(Due { duty: Duty::Expire, urgent: false, at }),
+            _ => None,
+        };
+        main.into_iter().chain(deadline)
+    }
+
+    /// The lane whose turn it is.
+    #[must_use]
+    pub fn duty(&self) -> Option<Duty> {
+        match &self.phase {
+            Phase::Queued { .. } => Some(Duty::Submit),
+            Phase::Sending | Phase::Unknown { .. } => Some(Duty::Expire),
+            Phase::Awaiting(_) => Some(Duty::Ask),
+            Phase::Fetching { outputs, .. } => {
+                let linkless = outputs.iter().any(|output| output.file.is_none() && output.link.is_none());
+                Some(if linkless { Duty::Ask } else { Duty::Fetch })
+            }
+            Phase::Held { .. } | Phase::Settled { .. } => None,
+        }
+    }
+
+    /// What the outside sees.
+    #[must_use]
+    pub const fn status(&self) -> Status {
+        match &self.phase {
+            Phase::Queued { .. } => Status::Queued,
+            Phase::Held { .. } => Status::Held,
+            Phase::Settled { outcome: Outcome::Stored { .. } } => Status::Succeeded,
+            Phase::Settled { outcome: Outcome::Failed { .. } } => Status::Failed,
+            Phase::Settled { outcome: Outcome::Canceled { .. } } => Status::Canceled,
+            _ => Status::Running,
+        }
+    }
+
+    /// The phase's name in the API.
+    #[must_use]
+    pub const fn phase_name(&self) -> &'static str {
+        match &self.phase {
+            Phase::Queued { .. } => "queued",
+            Phase::Sending => "sending",
+            Phase::Unknown { .. } => "unknown",
+            Phase::Held { .. } => "held",
+            Phase::Awaiting(_) => "awaiting",
+            Phase::Fetching { .. } => "fetching",
+            Phase::Settled { .. } => "done",
+        }
+    }
+
+    /// How it ended, if it has.
+    #[must_use]
+    pub const fn outcome(&self) -> Option<&Outcome> {
+        match &self.phase {
+            Phase::Settled { outcome } => Some(outcome),
+            _ => None,
+        }
+    }
+
+    /// The files that are in storage so far.
+    pub fn files(&self) -> impl Iterator<Item = &StoredFile> {
+        let (outputs, files): (&[Output], &[StoredFile]) = match &self.phase {
+            Phase::Fetching { outputs, .. } => (outputs, &[]),
+            Phase::Settled { outcome: Outcome::Stored { files } | Outcome::Failed { files, .. } } => {
+                (&[], files)
+            }
+            _ => (&[], &[]),
+        };
+        outputs.iter().filter_map(|output| output.file.as_ref()).chain(files)
+    }
+
+    /// A create call is, or may be, under way or running at the upstream.
+    #[must_use]
+    pub const fn in_flight(&self) -> bool {
+        matches!(&self.phase, Phase::Sending | Phase::Unknown { .. } | Phase::Awaiting(_))
+    }
+
+    /// What must hold of any record, whatever happened.
+    ///
+    /// # Errors
+    /// The sentence that does not hold.
+    pub fn check(&self) -> Result<(), &'static str> {
+        let idle = matches!(self.phase, Phase::Held { .. } | Phase::Settled { .. });
+        let must = |holds: bool, sentence| if holds { Ok(()) } else { Err(sentence) };
+        must(self.due_at.is_none() == idle, "due_at is none exactly when the job is held or settled")?;
+        must(self.revision >= 1, "revision starts at 1")?;
+        must(
+            self.lease.is_none_or(|lease| lease <= self.revision),
+            "a lease is a revision that was written",
+        )?;
+        must(!idle || self.lease.is_none(), "nothing is claimed of a job that owes nothing")?;
+        must(matches!(self.phase, Phase::Sending) <= self.lease.is_some(), "sending is always claimed")?;
+        let with_task = matches!(self.phase, Phase::Awaiting(_) | Phase::Fetching { .. });
+        must(!with_task || self.task.is_some(), "awaiting and fetching have a task")?;
+        must(
+            idle == self.times.finished_at.is_some() || matches!(self.phase, Phase::Held { .. }),
+            "settled has an end",
+        )?;
+        if let Phase::Settled { outcome: Outcome::Stored { files } } = &self.phase {
+            must(!files.is_empty(), "stored has files")?;
+        }
+        if let Phase::Fetching { outputs, .. } = &self.phase {
+            must(!outputs.is_empty() && outputs.len() <= MAX_OUTPUTS, "fetching has outputs")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,186 @@
+//! How long to wait. The spread comes from the job's id, so a replay waits exactly as long.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+
+use super::{delivery::SinkRule, id::JobId};
+
+/// The limits and waits that `step` goes by, in milliseconds unless said otherwise.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// Lease of an Ask or Fetch claim; renewed while the work lives.
+    pub lease: i64,
+    /// Lease of a create call: its time-out and a margin; never renewed.
+    pub submit_lease: i64,
+    /// How long an unknown outcome waits for its callback.
+    pub unknown_wait: i64,
+    /// First wait after a refusal that is about the account.
+    pub probe_after: i64,
+    /// Asking.
+    pub poll: PollPolicy,
+    /// Fetching.
+    pub fetch: FetchPolicy,
+    /// Who is told.
+    pub sinks: Vec<SinkRule>,
+}
+
+/// When to ask the task route.
+#[derive(Clone, Debug)]
+pub struct PollPolicy {
+    /// First question after acceptance when no callback can come.
+    pub first_after: i64,
+    /// First question after acceptance when a callback should have come by then.
+    pub overdue_after: i64,
+    /// Between questions at first.
+    pub interval: i64,
+    /// Between questions at last.
+    pub max_interval: i64,
+    /// Share of a wait by which it may be longer or shorter, 0 to 1.
+    pub jitter: f64,
+    /// Waiting ends this long after acceptance.
+    pub give_up_after: i64,
+}
+
+/// How hard to try for a file.
+#[derive(Clone, Debug)]
+pub struct FetchPolicy {
+    /// Definite refusals of a fresh link.
+    pub attempts: u32,
+    /// First wait.
+    pub backoff: i64,
+    /// Longest wait.
+    pub max_backoff: i64,
+    /// Trouble ends the job this long after "succeeded".
+    pub give_up_after: i64,
+}
+
+/// A deadline takes effect only after so many answered questions.
+pub(super) const MIN_ANSWERS: u32 = 5;
+/// A task is given up as unknown to the upstream after so many such answers …
+pub(super) const MIN_NOT_FOUND: u32 = 5;
+/// … over at least so long.
+pub(super) const NOT_FOUND_WINDOW: i64 = 2 * 60_000;
+/// Without answers a deadline waits so much longer.
+pub(super) const SILENCE_GRACE: i64 = 24 * 3_600_000;
+/// "Succeeded" without a video is asked about so often.
+pub(super) const MAX_EMPTY: u32 = 10;
+/// A file host's refusal of a link that is younger than this counts as an attempt.
+pub(super) const FRESH: i64 = 60_000;
+/// So many downloads that are no video end the job.
+pub(super) const MAX_NOT_VIDEO: u32 = 3;
+/// Refusals about the account that end the job, if other jobs pass meanwhile.
+pub(super) const MAX_BLOCKED: u32 = 3;
+/// Waits after callbacks that came before the task was done.
+const NUDGED: [i64; 3] = [2_000, 5_000, 15_000];
+const HOUR: i64 = 3_600_000;
+
+/// The wait before try number `attempt` (from 0): `min` doubling up to `max`, and up to `min` more by chance of the id.
+fn exponential(id: JobId, min: i64, max: i64, attempt: u32) -> i64 {
+    let (min, max) = (millis(min), millis(max.max(min)));
+    // Past the cap every wait is the same; the seed differs by attempt so that waits keep spreading.
+    let delay = ExponentialBuilder::new()
+        .with_min_delay(min)
+        .with_max_delay(max)
+        .without_max_times()
+        .with_jitter()
+        .with_jitter_seed(seed(id) ^ u64::from(attempt))
+        .build()
+        .nth(attempt.min(24) as usize)
+        .unwrap_or(max);
+    i64::try_from(delay.as_millis()).unwrap_or(HOUR)
+}
+
+fn millis(span: i64) -> Duration {
+    Duration::from_millis(span.max(1).cast_unsigned())
+}
+
+fn seed(id: JobId) -> u64 {
+    let mut tail = [0; 8];
+    tail.copy_from_slice(&id.as_bytes()[8..]);
+    u64::from_be_bytes(tail)
+}
+
+impl Policy {
+    /// Wait after a create call that did not leave.
+    pub(super) fn not_sent(&self, id: JobId, attempt: u32) -> i64 {
+        exponential(id, 1_000, 60_000, attempt)
+    }
+
+    /// Wait after "busy": at least a second, at most an hour.
+    pub(super) fn busy(&self, id: JobId, attempt: u32, retry_after: Option<i64>) -> i64 {
+        let own = exponential(id, 1_000, 60_000, attempt);
+        retry_after.map_or(own, |asked| asked.clamp(1_000, HOUR).saturating_add(own.min(1_000)))
+    }
+
+    /// Wait after a refusal about the account.
+    pub(super) fn blocked(&self, id: JobId, times: u32) -> i64 {
+        exponential(id, self.probe_after, self.probe_after.saturating_mul(40), times.saturating_sub(1))
+    }
+
+    /// Wait until the first question after acceptance.
+    pub(super) fn first_ask(&self, id: JobId, callback_expected: bool) -> i64 {
+        let base = if callback_expected { self.poll.overdue_after } else { self.poll.first_after };
+        self.spread(id, 0, base)
+    }
+
+    /// Wait after answer number `polls` (from 1) that said "running".
+    pub(super) fn next_ask(&self, id: JobId, polls: u32) -> i64 {
+        let steps = 1.25_f64.powi(polls.saturating_sub(1).min(30).cast_signed());
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_precision_loss,
+            reason = "hours in milliseconds fit"
+        )]
+        let grown = (self.poll.interval as f64 * steps) as i64;
+        self.spread(id, polls, grown.min(self.poll.max_interval))
+    }
+
+    /// Wait after the `early`-th (from 0) callback that came before the task was done.
+    pub(super) fn after_nudge(&self, id: JobId, early: u32, polls: u32) -> i64 {
+        let usual = self.next_ask(id, polls);
+        NUDGED.get(early as usize).map_or(usual, |wait| usual.min(*wait))
+    }
+
+    /// Wait after a question that taught nothing.
+    pub(super) fn unanswered(&self, id: JobId, missed: u32, retry_after: Option<i64>) -> i64 {
+        let own =
+            exponential(id, self.poll.interval.min(5_000), self.poll.max_interval, missed.saturating_sub(1));
+        retry_after.map_or(own, |asked| own.max(asked.min(HOUR)))
+    }
+
+    /// Wait after a download that failed.
+    pub(super) fn fetch(&self, id: JobId, attempt: u32, retry_after: Option<i64>) -> i64 {
+        let own = exponential(id, self.fetch.backoff, self.fetch.max_backoff, attempt.saturating_sub(1));
+        retry_after.map_or(own, |asked| own.max(asked.min(HOUR)))
+    }
+
+    fn spread(&self, id: JobId, attempt: u32, base: i64) -> i64 {
+        // A number in -1..=1 that the id and the attempt fix.
+        let mixed = seed(id).wrapping_add(u64::from(attempt)).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
+        #[expect(clippy::cast_precision_loss, reason = "24 bits are exact")]
+        let unit = mixed as f64 / f64::from(1 << 23) - 1.0;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_precision_loss,
+            reason = "hours in milliseconds fit"
+        )]
+        let moved = (base as f64 * (1.0 + self.poll.jitter * unit)) as i64;
+        moved.max(1)
+    }
+
+    /// The longest wait that a duty other than a person's can have; anything due later is a clock's mistake.
+    #[must_use]
+    pub fn longest_wait(&self) -> i64 {
+        let waits = [
+            self.submit_lease,
+            self.unknown_wait,
+            self.poll.overdue_after.max(self.poll.first_after) * 2,
+            self.poll.max_interval * 2,
+            self.fetch.max_backoff * 2,
+            self.probe_after * 80,
+            HOUR + 60_000,
+        ];
+        waits.into_iter().max().unwrap_or(HOUR)
+    }
+}

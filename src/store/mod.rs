@@ -1,0 +1,420 @@
+//! What is remembered, and how durably. [`Store`] is the contract; every adapter passes the same conformance list.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::lifecycle::{
+    CallbackId, Change, Duty, Event, EventKind, EventRecord, Job, JobId, Millis, Policy, Status, TaskId,
+};
+
+pub mod sled;
+
+/// The store could not do it. Nothing that was acknowledged before is in doubt.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process has it open.
+    #[error(
+        "the store at {path} is in use by {owner}; stop that process, or give this one another `[store] url`"
+    )]
+    Locked {
+        /// Where it is.
+        path: String,
+        /// Who holds it, as far as can be told.
+        owner: String,
+    },
+    /// It does not open; nothing in it was changed.
+    #[error("the store at {path} does not open: {why}; nothing in it was changed or deleted")]
+    Unreadable {
+        /// Where it is.
+        path: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// It was written by a newer version.
+    #[error(
+        "the store holds records of schema {found}, this version knows up to {known}: run the newer version"
+    )]
+    Newer {
+        /// In the record.
+        found: u16,
+        /// Ours.
+        known: u16,
+    },
+    /// Less space is left than `[store] min_free`; it heals by itself when space returns.
+    #[error(
+        "the disk of the store has {free} bytes left, [store] min_free asks for {wanted}; nothing was written"
+    )]
+    NoSpace {
+        /// Bytes left.
+        free: u64,
+        /// Bytes wanted.
+        wanted: u64,
+    },
+    /// The record is damaged; it is kept aside.
+    #[error("the record of {0} is damaged; it was set aside and is left out of all work")]
+    Damaged(String),
+    /// The engine failed, or is shutting down.
+    #[error("the store is not available: {0}")]
+    Unavailable(String),
+}
+
+/// Who a create call's idempotency key belongs to, and the key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdempotencyKey {
+    /// Name of the API key that sent it; `-` is the system itself.
+    pub owner: String,
+    /// What the caller sent.
+    pub key: String,
+    /// SHA-256 of the request: the same key with another request is a mistake.
+    pub fingerprint: [u8; 32],
+    /// A new job may take the key over once the one that has it is settled.
+    pub reusable: bool,
+}
+
+/// A job to be remembered.
+#[derive(Clone, Debug)]
+pub struct Insert {
+    /// The record, revision 1.
+    pub job: Job,
+    /// Its first event.
+    pub event: EventRecord,
+    /// The request: JSON that never changes.
+    pub document: Bytes,
+    /// The caller's key.
+    pub key: Option<IdempotencyKey>,
+    /// Limits that the insert must keep.
+    pub limits: Limits,
+}
+
+/// Limits that hold over all jobs; 0 is none.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Limits {
+    /// Credits booked in a UTC day.
+    pub daily_credits: u64,
+    /// Credits booked in a UTC month.
+    pub monthly_credits: u64,
+    /// Jobs in phase `queued`.
+    pub queued: u64,
+}
+
+/// What became of an insert. Durable when returned, replays too.
+#[derive(Clone, Debug)]
+pub enum Inserted {
+    /// It is remembered.
+    New(Box<Job>),
+    /// The key made this job before.
+    Replayed(Box<Job>),
+    /// The key made a job of another request before.
+    KeyReused(JobId),
+    /// It would exceed a budget.
+    OverBudget {
+        /// `daily` or `monthly`.
+        period: &'static str,
+        /// Credits booked so far.
+        booked: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// Too many jobs are queued.
+    QueueFull {
+        /// The limit.
+        limit: u64,
+    },
+}
+
+/// What became of a change. Durable when returned, also the record that a [`Stale`](Replaced::Stale) saw.
+#[derive(Clone, Debug)]
+pub enum Replaced {
+    /// Written; with the successor's id as it is (an open one of the same mode stays).
+    Done {
+        /// The successor, new or found.
+        successor: Option<JobId>,
+    },
+    /// The record has another revision by now, or is gone: load and step again.
+    Stale,
+    /// The task that the change names is this other job's.
+    TaskTaken(JobId),
+}
+
+/// An entry of the inbound log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallbackRecord {
+    /// Its id.
+    pub id: CallbackId,
+    /// The job in the URL.
+    pub job_id: JobId,
+    /// When it came.
+    pub received_at: Millis,
+    /// What we made of it.
+    pub verdict: Verdict,
+    /// Delivery id of the sender, else the hash of the body: equal ones are repeats.
+    pub delivery_id: String,
+    /// Length of the body in bytes.
+    pub bytes: u64,
+    /// SHA-256 of the body, hexadecimal.
+    pub sha256: String,
+    /// The status word in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub word: Option<String>,
+    /// The task in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task_id: Option<String>,
+    /// Why it was not taken, for verdicts that need it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+/// What we made of a callback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// For an open job of ours.
+    Matched,
+    /// Seen before.
+    Duplicate,
+    /// For a job that was settled.
+    Late,
+    /// A valid token, but no such job (any more).
+    Unmatched,
+    /// The signature does not verify.
+    Forged,
+    /// The body cannot be read.
+    Malformed,
+}
+
+/// A callback to be remembered, with what it does to its job.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    /// The log entry; none when the job's share of the log is used up.
+    pub record: Option<CallbackRecord>,
+    /// The body as it came.
+    pub body: Bytes,
+    /// The job it is for, and the key by which repeats are known.
+    pub job_id: JobId,
+    /// Delivery id or hash.
+    pub delivery_id: String,
+    /// What it does to the job; none for an unknown job.
+    pub change: Option<Change>,
+}
+
+/// A numbered entry of the event log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LogEntry {
+    /// Rises by one; survives restarts.
+    pub seq: u64,
+    /// The entry.
+    #[serde(flatten)]
+    pub event: EventRecord,
+}
+
+/// Which events to read.
+#[derive(Clone, Debug, Default)]
+pub struct EventFilter {
+    /// Only these kinds; empty is all.
+    pub kinds: Vec<EventKind>,
+    /// Only this job.
+    pub job: Option<JobId>,
+    /// Only jobs with this tag.
+    pub tag: Option<String>,
+}
+
+/// Some events, and how far the log was read.
+#[derive(Clone, Debug, Default)]
+pub struct EventPage {
+    /// In order.
+    pub events: Vec<LogEntry>,
+    /// Continue after this; may lie beyond the last event, when others were filtered out.
+    pub read_to: u64,
+    /// More may follow at once.
+    pub more: bool,
+}
+
+/// The ends of the event log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogBounds {
+    /// Number of the oldest entry kept; `newest + 1` when there is none.
+    pub oldest: u64,
+    /// Number of the newest durable entry; 0 before the first.
+    pub newest: u64,
+}
+
+/// Which jobs to list.
+#[derive(Clone, Debug, Default)]
+pub struct JobFilter {
+    /// In this state.
+    pub status: Option<Status>,
+    /// In the phase of this name.
+    pub phase: Option<String>,
+    /// Of this model.
+    pub model: Option<String>,
+    /// With this tag.
+    pub tag: Option<String>,
+    /// Completed via `callback` or `poll`.
+    pub via: Option<crate::lifecycle::Via>,
+    /// Created at or after.
+    pub created_after: Option<Millis>,
+    /// Created before.
+    pub created_before: Option<Millis>,
+    /// This text occurs in the id, the task id, the model or the request.
+    pub q: Option<String>,
+}
+
+/// Which callbacks to list.
+#[derive(Clone, Debug, Default)]
+pub struct CallbackFilter {
+    /// For this job.
+    pub job: Option<JobId>,
+    /// With this verdict.
+    pub verdict: Option<Verdict>,
+}
+
+/// A page of a list, newest first.
+#[derive(Clone, Debug)]
+pub struct Page<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// There are older ones.
+    pub more: bool,
+}
+
+/// Jobs by phase and by outcome, and what is booked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Counts {
+    /// Open jobs and settled ones (`done`), by the phase's name.
+    pub phases: std::collections::BTreeMap<String, u64>,
+    /// Settled jobs, by status.
+    pub outcomes: std::collections::BTreeMap<String, u64>,
+}
+
+impl Counts {
+    /// Jobs in the phase of this name.
+    #[must_use]
+    pub fn phase(&self, name: &str) -> u64 {
+        self.phases.get(name).copied().unwrap_or(0)
+    }
+
+    /// Jobs whose create call is or may be under way or running.
+    #[must_use]
+    pub fn in_flight(&self) -> u64 {
+        ["sending", "unknown", "awaiting"].iter().map(|name| self.phase(name)).sum()
+    }
+}
+
+/// Credits booked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Booked {
+    /// In the UTC day.
+    pub day: u64,
+    /// In the UTC month.
+    pub month: u64,
+}
+
+/// What every store does. "Durable" means: survives SIGKILL and power loss.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Remembers a new job with its booking, or finds the one that its key made. Durable when it returns,
+    /// whatever it returns.
+    async fn insert(&self, insert: Insert) -> Result<Inserted, StoreError>;
+
+    /// The record as it is now; it may not be durable yet, see [`barrier`](Self::barrier).
+    async fn load(&self, id: JobId) -> Result<Option<Job>, StoreError>;
+
+    /// The request of a job. Durable.
+    async fn document(&self, id: JobId) -> Result<Option<Bytes>, StoreError>;
+
+    /// The job that has this task, `retry_of` jobs aside.
+    async fn by_task(&self, task: &TaskId) -> Result<Option<JobId>, StoreError>;
+
+    /// Writes a change if the record still has the revision before it: record, due index, events, deliveries,
+    /// successor and booking, all or nothing. Durable when it returns, whatever it returns.
+    async fn replace(&self, change: Change) -> Result<Replaced, StoreError>;
+
+    /// Takes up to `max` due jobs of a duty, urgent ones first, by stepping each with [`Event::Claimed`]
+    /// (for [`Duty::Expire`]: with [`Event::Expired`], which settles the matter at once). `in_flight` bounds
+    /// [`Counts::in_flight`] for [`Duty::Submit`]. Durable when it returns.
+    async fn claim(&self, claim: Claim) -> Result<Vec<Job>, StoreError>;
+
+    /// When the next job of a duty is due; may be past.
+    async fn next_due(&self, duty: Duty) -> Result<Option<Millis>, StoreError>;
+
+    /// Whether this delivery for this job was seen before.
+    async fn seen(&self, job: JobId, delivery_id: &str) -> Result<bool, StoreError>;
+
+    /// Remembers a callback: log entry, the key by which repeats are known, and its change, all or nothing;
+    /// [`Replaced::Stale`] as in [`replace`](Self::replace). Durable when it returns.
+    async fn callback(&self, arrival: Arrival) -> Result<Replaced, StoreError>;
+
+    /// Jobs, newest first, older than `before`.
+    async fn list(
+        &self,
+        filter: JobFilter,
+        before: Option<JobId>,
+        limit: usize,
+    ) -> Result<Page<Job>, StoreError>;
+
+    /// Callbacks, newest first, older than `before`.
+    async fn callbacks(
+        &self,
+        filter: CallbackFilter,
+        before: Option<CallbackId>,
+        limit: usize,
+    ) -> Result<Page<CallbackRecord>, StoreError>;
+
+    /// One callback and its body.
+    async fn callback_body(&self, id: CallbackId) -> Result<Option<(CallbackRecord, Bytes)>, StoreError>;
+
+    /// Durable events after `after`, oldest first.
+    async fn events(&self, after: u64, limit: usize, filter: EventFilter) -> Result<EventPage, StoreError>;
+
+    /// The durable ends of the log.
+    async fn bounds(&self) -> Result<LogBounds, StoreError>;
+
+    /// Returns once everything that any earlier read saw is durable.
+    async fn barrier(&self) -> Result<(), StoreError>;
+
+    /// How many jobs are where.
+    async fn counts(&self) -> Result<Counts, StoreError>;
+
+    /// What is booked in the day and month of `now`.
+    async fn booked(&self, now: Millis) -> Result<Booked, StoreError>;
+
+    /// A value that was made once and is kept for ever: the stored one, else `fresh` after storing it. Durable.
+    async fn keep(&self, name: &str, fresh: Vec<u8>) -> Result<Vec<u8>, StoreError>;
+
+    /// Signals that something changed: a hint, never the truth. Register before you look.
+    fn wake(&self) -> tokio::sync::watch::Receiver<u64>;
+
+    /// Whether there is room to write: well above `[store] min_free`.
+    fn roomy(&self) -> bool;
+
+    /// Ends orderly: everything acknowledged is on disk, later calls fail.
+    async fn close(&self);
+}
+
+/// What to claim.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// Whose turn.
+    pub duty: Duty,
+    /// At most so many.
+    pub max: usize,
+    /// For Submit: at most so many in flight, this claim included.
+    pub in_flight: u64,
+    /// The store's clock, for a store without one of its own.
+    pub now: Millis,
+    /// By what to step.
+    pub policy: std::sync::Arc<Policy>,
+}
+
+impl Claim {
+    /// The event that this claim is to each job.
+    #[must_use]
+    pub const fn event(&self) -> Event {
+        match self.duty {
+            Duty::Expire => Event::Expired,
+            duty => Event::Claimed(duty),
+        }
+    }
+}
