@@ -1,5 +1,7 @@
 //! reelhook
 #![allow(missing_docs)]
+pub mod app;
+pub mod clock;
 pub mod config;
 pub mod lifecycle;
 pub mod outbound;
