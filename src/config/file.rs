@@ -193,3 +193,30 @@ fn redacted<S: Serializer>(secret: &Option<SecretString>, to: S) -> Result<S::Ok
 fn redacted_list<S: Serializer>(secrets: &Option<Vec<SecretString>>, to: S) -> Result<S::Ok, S::Error> {
     secrets.as_ref().map(|list| vec![REDACTED; list.len()]).serialize(to)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::schema::{EXAMPLE, keys, uncomment};
+
+    fn names(at: &str, value: &serde_json::Value, found: &mut Vec<String>) {
+        match value.as_object() {
+            Some(fields) => {
+                for (name, value) in fields {
+                    names(&if at.is_empty() { name.clone() } else { format!("{at}.{name}") }, value, found);
+                }
+            }
+            None => found.push(at.to_owned()),
+        }
+    }
+
+    #[test]
+    fn the_example_shows_every_key_and_no_other() {
+        let file: File = toml::from_str(&uncomment(EXAMPLE)).unwrap();
+        let (mut fields, mut shown) = (Vec::new(), keys().map(str::to_owned).collect::<Vec<_>>());
+        names("", &serde_json::to_value(&file).unwrap(), &mut fields);
+        fields.sort();
+        shown.sort();
+        assert_eq!(fields, shown);
+    }
+}

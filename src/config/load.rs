@@ -82,7 +82,7 @@ impl Loaded {
 
     /// The configuration in force as TOML, secrets as `[redacted]`, with each value's origin as a comment if wanted.
     pub fn show(&self, with_origins: bool) -> String {
-        let values = toml::Table::try_from(&self.typed).unwrap_or_default();
+        let values = toml::Table::try_from(&self.typed).expect("texts, numbers and lists of them are TOML");
         let (mut text, mut current) = (String::new(), "");
         for key in Schema::get().keys() {
             let (section, name) = key.name.rsplit_once('.').unwrap_or(("", &key.name));
