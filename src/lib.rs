@@ -1,5 +1,4 @@
 //! reelhook
-#![allow(missing_docs)]
 pub mod app;
 pub mod clock;
 pub mod config;
@@ -8,3 +7,4 @@ pub mod outbound;
 pub mod provider;
 pub mod sandbox;
 pub mod store;
+pub mod telemetry;
