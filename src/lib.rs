@@ -5,6 +5,7 @@ pub mod config;
 pub mod lifecycle;
 pub mod outbound;
 pub mod provider;
+pub mod runner;
 pub mod sandbox;
 pub mod store;
 pub mod telemetry;

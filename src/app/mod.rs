@@ -5,7 +5,7 @@ mod change;
 mod create;
 mod decide;
 mod live;
-pub(crate) mod trace;
+mod trace;
 
 use std::{sync::Arc, time::Duration};
 
@@ -66,7 +66,9 @@ pub enum AppError {
         limit: u64,
     },
     /// Too many jobs wait to be submitted.
-    #[error("{0} jobs are queued already; no job was created and nothing was spent: try again later, or raise [api] queue_limit")]
+    #[error(
+        "{0} jobs are queued already; no job was created and nothing was spent: try again later, or raise [api] queue_limit"
+    )]
     QueueFull(u64),
     /// There is no such job.
     #[error("there is no job {0}; nothing was changed")]

@@ -154,6 +154,7 @@ fn upstream(c: &mut Checker<'_>, f: &file::Upstream) -> Upstream {
         max_in_flight: c.integer("upstream.max_in_flight", f.max_in_flight, 1..=10_000_000),
         requests_per_minute: c.integer("upstream.requests_per_minute", f.requests_per_minute, 1..=10_000_000),
         unknown_wait: c.duration("upstream.unknown_wait", &f.unknown_wait, MILLISECOND..=DAY),
+        probe_after: c.duration("upstream.probe_after", &f.probe_after, MILLISECOND..=HOUR),
         mapping: mapping(c, &f.mapping),
     }
 }

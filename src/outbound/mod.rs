@@ -1,4 +1,4 @@
-//! Whom we call: the file hosts, and the archive that keeps what they give us.
+//! Whom we call: the provider, the file hosts, and the archive that keeps what they give us.
 
 pub mod archive;
 mod container;
@@ -9,3 +9,4 @@ pub mod outside;
 mod part;
 mod resume;
 mod shelf;
+pub mod upstream;
