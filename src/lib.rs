@@ -1,4 +1,5 @@
 //! reelhook
+#![allow(missing_docs)]
 pub mod clock;
 pub mod config;
 pub mod provider;

@@ -101,7 +101,7 @@ fn an_unknown_variable_and_an_unknown_flag_say_what_was_meant() {
     ];
     for (variable, meant) in cases {
         let problem = Setup::new().env(variable, "x").only_problem();
-        let expected = format!("env {variable}: sets no key that there is; did you mean `{meant}`?");
+        let expected = format!("env {variable}: there is no such variable; did you mean `{meant}`?");
         assert_eq!(problem, expected);
     }
     let problem = Setup::new().flag("log.lvel", "info").only_problem();
@@ -113,4 +113,14 @@ fn variables_of_others_are_left_alone() {
     assert!(
         Setup::new().env("REELHOOKS_X", "1").env("PATH", "/bin").env("reelhook_x", "1").try_load().is_ok()
     );
+}
+
+#[test]
+fn nothing_more_is_judged_when_the_file_cannot_be_read() {
+    for text in ["[server", "a = 1\na = 2"] {
+        let setup = Setup::with(text).flag("server.listen", "0.0.0.0:1").env("REELHOOK_ZEBRA", "1");
+        let problems = setup.problems();
+        assert_eq!(problems.len(), 2, "{problems:#?}");
+        assert!(problems[0].contains("is not TOML"), "{problems:#?}");
+    }
 }

@@ -151,6 +151,11 @@ fn a_listener_that_others_reach_needs_a_key() {
 fn a_value_that_is_wrong_by_itself_is_not_compared_too() {
     let setup = Setup::with("poll.interval = \"2m\"\npoll.max_interval = \"much\"");
     assert!(setup.only_problem().starts_with("poll.max_interval"));
+    let setup = Setup::with("server.listen = \"0.0.0.0:1\"\nauth.bootstrap_admin_key_file = \"gone\"");
+    assert!(setup.only_problem().starts_with("auth.bootstrap_admin_key_file"));
+    let setup =
+        Setup::with("callback.signature = \"standard-webhooks\"\ncallback.signature_secrets_file = \"gone\"");
+    assert!(setup.only_problem().starts_with("callback.signature_secrets_file"));
 }
 
 #[test]
