@@ -69,8 +69,10 @@ impl<'a> Checker<'a> {
         }
     }
 
+    /// Whether the key, or the file of that secret, has a problem of its own.
     pub(super) fn is_rejected(&self, key: &str) -> bool {
-        self.problems.iter().any(|problem| problem.key == key)
+        let concerns = |name: &str| name.strip_prefix(key).is_some_and(|rest| matches!(rest, "" | "_file"));
+        self.problems.iter().any(|problem| concerns(&problem.key))
     }
 
     /// A path as meant: relative to the working directory.
