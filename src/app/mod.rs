@@ -265,7 +265,7 @@ pub const RENEW_EVERY: Duration = Duration::from_secs(5);
 /// How much longer than its time-out a create call's lease is.
 const SUBMIT_MARGIN: Duration = Duration::from_secs(5);
 
-fn policy(config: &Config) -> Policy {
+pub(crate) fn policy(config: &Config) -> Policy {
     let millis = |span: Duration| i64::try_from(span.as_millis()).unwrap_or(i64::MAX / 4);
     Policy {
         lease: millis(LEASE),
