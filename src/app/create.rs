@@ -1,0 +1,219 @@
+//! Creating a job: check, price, book, remember. Nothing is sent here.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use super::{App, AppError, trace};
+use crate::{
+    lifecycle::{Cost, Job, JobId, Millis, NewJob, Reservation},
+    provider::models::{self, Checked, FieldError},
+    store::{IdempotencyKey, Insert, Inserted, Limits},
+};
+
+/// A caller's wish for a video.
+#[derive(Clone, Debug, Default)]
+pub struct NewRequest {
+    /// The upstream's own body.
+    pub input: Value,
+    /// Labels; at most 10 of 64 characters.
+    pub tags: Vec<String>,
+    /// The caller's own data; at most 4 KiB.
+    pub metadata: Map<String, Value>,
+    /// Refuse when the estimate is above this.
+    pub max_credits: Option<u64>,
+    /// Do not submit after this.
+    pub deadline: Option<Millis>,
+    /// The caller's key.
+    pub idempotency_key: Option<String>,
+}
+
+/// What is kept of a request, for ever unchanged.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Document {
+    /// What is sent, but for the callback URL.
+    pub input: Map<String, Value>,
+    /// The caller's own data.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub metadata: Map<String, Value>,
+}
+
+/// A job that exists, durably.
+#[derive(Clone, Debug)]
+pub struct Created {
+    /// It.
+    pub job: Job,
+    /// It was there already: the idempotency key made it before.
+    pub replayed: bool,
+}
+
+const MAX_TAGS: usize = 10;
+const MAX_TAG: usize = 64;
+const MAX_METADATA: usize = 4 * 1024;
+const MAX_KEY: usize = 255;
+const DAY: i64 = 86_400_000;
+
+impl App {
+    /// Checks and prices a request, and spends nothing.
+    ///
+    /// # Errors
+    /// [`AppError::Invalid`] with every wrong place.
+    pub fn estimate(&self, input: &Value) -> Result<Checked, AppError> {
+        models::check(input, &self.config.upstream.default_model, &self.config.pricing)
+            .map_err(AppError::Invalid)
+    }
+
+    /// Creates a job for the caller named `owner`. It exists durably when this returns.
+    ///
+    /// # Errors
+    /// Whatever speaks against it; then no job exists and nothing was spent.
+    pub async fn create(&self, request: NewRequest, owner: &str) -> Result<Created, AppError> {
+        let checked = self.check(&request)?;
+        let now = self.now();
+        let document = Document { input: checked.body.clone(), metadata: request.metadata.clone() };
+        let key = request.idempotency_key.clone().map(|key| IdempotencyKey {
+            owner: owner.to_owned(),
+            key,
+            fingerprint: fingerprint(&request),
+            reusable: false,
+        });
+        let new = NewJob {
+            callback_expected: self.expects_callback(&checked.model),
+            cost: booked(checked.estimate.credits, checked.estimate.exact, now),
+            duration_s: checked.duration_s,
+            model: checked.model,
+            mode: checked.mode,
+            tags: request.tags,
+            deadline: request.deadline,
+        };
+        self.insert(Job::new(self.fresh_id()?, now, new), &document, key).await
+    }
+
+    pub(super) async fn insert(
+        &self,
+        job: Job,
+        document: &Document,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Created, AppError> {
+        let estimated = job.cost.estimated_credits;
+        let budget = self.config.budget;
+        let limits = Limits {
+            daily_credits: budget.daily_credits,
+            monthly_credits: budget.monthly_credits,
+            queued: self.config.api.queue_limit as u64,
+        };
+        let event = job.created_event();
+        match self.store.insert(Insert { job, event, document: encode(document), key, limits }).await? {
+            Inserted::New(job) => {
+                trace::created(&job);
+                Ok(Created { job: *job, replayed: false })
+            }
+            Inserted::Replayed(job) => Ok(Created { job: *job, replayed: true }),
+            Inserted::KeyReused(id) => Err(AppError::KeyReused(id)),
+            Inserted::OverBudget { period, booked, limit } => {
+                Err(AppError::OverBudget { period, estimated, booked, limit })
+            }
+            Inserted::QueueFull { limit } => Err(AppError::QueueFull(limit)),
+        }
+    }
+
+    /// The request of a job.
+    ///
+    /// # Errors
+    /// The store's; [`AppError::NotFound`] when there is none.
+    pub async fn document(&self, id: JobId) -> Result<Document, AppError> {
+        let bytes = self.store.document(id).await?.ok_or(AppError::NotFound(id))?;
+        serde_json::from_slice(&bytes).map_err(|_| crate::store::StoreError::Damaged(id.to_string()).into())
+    }
+
+    pub(super) fn expects_callback(&self, model: &str) -> bool {
+        self.public_url.is_some() && self.config.upstream.mapping.calls_back(model)
+    }
+
+    fn check(&self, request: &NewRequest) -> Result<Checked, AppError> {
+        let mut wrong = own_fields(request, self.now());
+        let checked = match self.estimate(&request.input) {
+            Ok(checked) => checked,
+            Err(AppError::Invalid(more)) => {
+                wrong.extend(more);
+                return Err(AppError::Invalid(wrong));
+            }
+            Err(other) => return Err(other),
+        };
+        if !wrong.is_empty() {
+            return Err(AppError::Invalid(wrong));
+        }
+        let estimated = checked.estimate.credits;
+        if let Some(allowed) = request.max_credits.filter(|allowed| estimated > *allowed) {
+            return Err(AppError::MaxCredits { estimated, allowed });
+        }
+        self.within_job_limit(estimated)?;
+        Ok(checked)
+    }
+
+    pub(super) fn within_job_limit(&self, estimated: u64) -> Result<(), AppError> {
+        let limit = self.config.budget.per_job_credits;
+        if limit > 0 && estimated > limit {
+            return Err(AppError::OverBudget { period: "per_job", estimated, booked: 0, limit });
+        }
+        Ok(())
+    }
+}
+
+/// A paid job's cost, booked on the day of `now`.
+pub(super) fn booked(credits: u64, exact: bool, now: Millis) -> Cost {
+    let day = i32::try_from(now.0.div_euclid(DAY)).unwrap_or(i32::MAX);
+    Cost {
+        estimated_credits: credits,
+        exact,
+        reported_credits: None,
+        reserved: Some(Reservation { day, credits }),
+    }
+}
+
+fn encode(document: &Document) -> Bytes {
+    serde_json::to_vec(document).unwrap_or_default().into()
+}
+
+fn own_fields(request: &NewRequest, now: Millis) -> Vec<FieldError> {
+    let mut wrong = Vec::new();
+    let mut say = |pointer: &str, code: &'static str, detail: String| {
+        wrong.push(FieldError { pointer: pointer.to_owned(), code, detail });
+    };
+    if request.tags.len() > MAX_TAGS {
+        say("/tags", "too_many", format!("at most {MAX_TAGS} tags, got {}", request.tags.len()));
+    }
+    for (index, tag) in request.tags.iter().enumerate() {
+        if tag.is_empty() || tag.chars().count() > MAX_TAG {
+            say(&format!("/tags/{index}"), "length", format!("a tag has 1 to {MAX_TAG} characters"));
+        }
+    }
+    let size = serde_json::to_vec(&request.metadata).map_or(0, |bytes| bytes.len());
+    if size > MAX_METADATA {
+        say(
+            "/metadata",
+            "too_large",
+            format!("metadata is at most {MAX_METADATA} bytes of JSON, got {size}"),
+        );
+    }
+    if request.deadline.is_some_and(|at| at <= now) {
+        say("/deadline", "past", "the deadline is not in the future".to_owned());
+    }
+    if request.idempotency_key.as_ref().is_some_and(|key| key.is_empty() || key.len() > MAX_KEY) {
+        say("Idempotency-Key", "length", format!("the key has 1 to {MAX_KEY} characters"));
+    }
+    wrong
+}
+
+/// What makes two requests the same: everything that was asked for, in whatever order its members stand.
+fn fingerprint(request: &NewRequest) -> [u8; 32] {
+    let canonical = json!({
+        "input": request.input,
+        "tags": request.tags,
+        "metadata": request.metadata,
+        "max_credits": request.max_credits,
+        "deadline": request.deadline,
+    });
+    Sha256::digest(canonical.to_string()).into()
+}

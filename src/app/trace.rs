@@ -1,0 +1,55 @@
+//! One log line and one count per change of state. Never a prompt, a link or a token.
+
+use metrics::counter;
+use tracing::info;
+
+use crate::{
+    lifecycle::{Job, JobId, Outcome, Phase},
+    store::Verdict,
+};
+
+/// A job exists.
+pub(super) fn created(job: &Job) {
+    counter!("reelhook_jobs_created_total", "model" => job.model.clone()).increment(1);
+    info!(job = %job.id, model = job.model, credits = job.cost.estimated_credits, "job created");
+}
+
+/// A job changed; said when its phase did.
+pub(super) fn changed(before: &Job, after: &Job) {
+    let (from, to) = (before.phase_name(), after.phase_name());
+    if from == to {
+        return;
+    }
+    counter!("reelhook_job_transitions_total", "from" => from, "to" => to).increment(1);
+    let task = after.task.as_ref().map(|task| tracing::field::display(&task.id));
+    match &after.phase {
+        Phase::Settled { outcome: Outcome::Failed { code, .. } } => {
+            // Not the message: an upstream may quote the prompt in it.
+            info!(job = %after.id, from, to, task, ?code, "job failed");
+        }
+        Phase::Settled { outcome } => {
+            let bytes: u64 = after.files().map(|file| file.bytes).sum();
+            let end =
+                if matches!(outcome, Outcome::Stored { .. }) { "job succeeded" } else { "job canceled" };
+            info!(job = %after.id, from, to, task, bytes, via = ?after.completed_via, "{end}");
+        }
+        Phase::Held { why } => {
+            tracing::warn!(job = %after.id, from, to, task, ?why, "job held: a person must decide")
+        }
+        _ => info!(job = %after.id, from, to, task, "job moved on"),
+    }
+}
+
+/// A callback was remembered.
+pub(super) fn callback(id: JobId, verdict: Verdict) {
+    let name = match verdict {
+        Verdict::Matched => "matched",
+        Verdict::Duplicate => "duplicate",
+        Verdict::Late => "late",
+        Verdict::Unmatched => "unmatched",
+        Verdict::Forged => "forged",
+        Verdict::Malformed => "malformed",
+    };
+    counter!("reelhook_callbacks_total", "verdict" => name).increment(1);
+    info!(job = %id, verdict = name, "callback received");
+}

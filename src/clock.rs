@@ -1,0 +1,164 @@
+//! The time: of the system, or moved by hand in tests.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// A step of the wall clock up to this long is drift and not worth a word. Milliseconds.
+const STEP: i64 = 60_000;
+
+/// Counts on while the machine sleeps, so that a lease also ends then.
+#[cfg(target_os = "linux")]
+const STEADY: ClockId = ClockId::Boottime;
+#[cfg(not(target_os = "linux"))]
+const STEADY: ClockId = ClockId::Monotonic;
+
+/// Tells the wall time and, apart from it, the time that passed. Clones share one clock.
+#[derive(Clone, Debug)]
+pub struct Clock {
+    source: Source,
+    /// Wall time minus elapsed time when they were last compared, in milliseconds. A step of the wall clock changes it.
+    offset: Arc<AtomicI64>,
+}
+
+#[derive(Clone, Debug)]
+enum Source {
+    System { started_ms: i64 },
+    Manual(Arc<Manual>),
+}
+
+#[derive(Debug)]
+struct Manual {
+    wall_ms: AtomicI64,
+    elapsed_ms: AtomicI64,
+}
+
+impl Clock {
+    /// The clock of this machine.
+    pub fn system() -> Self {
+        Self::new(Source::System { started_ms: read_ms(STEADY) })
+    }
+
+    /// A clock that stands still at `start_ms` (Unix milliseconds) until it is moved.
+    pub fn manual(start_ms: i64) -> Self {
+        let manual = Manual { wall_ms: start_ms.into(), elapsed_ms: 0.into() };
+        Self::new(Source::Manual(Arc::new(manual)))
+    }
+
+    fn new(source: Source) -> Self {
+        let clock = Self { source, offset: Arc::default() };
+        clock.offset.store(clock.read_offset(), Relaxed);
+        clock
+    }
+
+    /// Wall time in Unix milliseconds. May jump in either direction.
+    pub fn now_ms(&self) -> i64 {
+        match &self.source {
+            Source::System { .. } => read_ms(ClockId::Realtime),
+            Source::Manual(manual) => manual.wall_ms.load(Relaxed),
+        }
+    }
+
+    /// Time since this clock was made, sleep of the machine included. Never goes back.
+    pub fn elapsed(&self) -> Duration {
+        Duration::from_millis(self.elapsed_ms().unsigned_abs())
+    }
+
+    /// How far the wall clock was moved against the time that passed, in milliseconds (negative: back), when that is
+    /// more than a minute. Each step is told once, to whichever clone asks first.
+    pub fn stepped(&self) -> Option<i64> {
+        let (before, now) = (self.offset.load(Relaxed), self.read_offset());
+        let step = now - before;
+        let told = step.abs() > STEP && self.offset.compare_exchange(before, now, Relaxed, Relaxed).is_ok();
+        told.then_some(step)
+    }
+
+    /// Lets time pass on a manual clock. A system clock passes by itself and ignores this.
+    pub fn advance(&self, by: Duration) {
+        if let Source::Manual(manual) = &self.source {
+            let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
+            manual.wall_ms.fetch_add(by, Relaxed);
+            manual.elapsed_ms.fetch_add(by, Relaxed);
+        }
+    }
+
+    /// Moves the wall time of a manual clock by `by_ms` without time passing, as a correction of the system's clock
+    /// does. A system clock ignores this.
+    pub fn step(&self, by_ms: i64) {
+        if let Source::Manual(manual) = &self.source {
+            manual.wall_ms.fetch_add(by_ms, Relaxed);
+        }
+    }
+
+    fn elapsed_ms(&self) -> i64 {
+        match &self.source {
+            Source::System { started_ms } => read_ms(STEADY) - started_ms,
+            Source::Manual(manual) => manual.elapsed_ms.load(Relaxed),
+        }
+    }
+
+    fn read_offset(&self) -> i64 {
+        self.now_ms() - self.elapsed_ms()
+    }
+}
+
+fn read_ms(clock: ClockId) -> i64 {
+    let time = clock_gettime(clock);
+    time.tv_sec * 1_000 + time.tv_nsec / 1_000_000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manual_clock_stands_still_until_it_is_advanced() {
+        let clock = Clock::manual(1_000);
+        assert_eq!((clock.now_ms(), clock.elapsed()), (1_000, Duration::ZERO));
+        clock.clone().advance(Duration::from_millis(250));
+        assert_eq!((clock.now_ms(), clock.elapsed()), (1_250, Duration::from_millis(250)));
+    }
+
+    #[test]
+    fn time_that_passes_is_no_step_however_long() {
+        let clock = Clock::manual(0);
+        clock.advance(Duration::from_secs(86_400));
+        assert_eq!(clock.stepped(), None);
+    }
+
+    #[test]
+    fn a_step_of_more_than_a_minute_is_told_once_with_its_sign() {
+        for by in [60_001, -60_001, 3_600_000] {
+            let clock = Clock::manual(1_000_000);
+            clock.step(by);
+            assert_eq!(clock.stepped(), Some(by));
+            assert_eq!(clock.stepped(), None, "told once");
+            assert_eq!(clock.elapsed(), Duration::ZERO, "no time passed");
+        }
+    }
+
+    #[test]
+    fn a_step_of_a_minute_or_less_is_drift_but_small_steps_add_up() {
+        let clock = Clock::manual(0);
+        clock.step(60_000);
+        assert_eq!(clock.stepped(), None);
+        clock.step(1);
+        assert_eq!(clock.stepped(), Some(60_001));
+    }
+
+    #[test]
+    fn the_system_clock_agrees_with_the_standard_library_and_has_not_stepped() {
+        let before = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis();
+        let clock = Clock::system();
+        let now = u128::try_from(clock.now_ms()).unwrap();
+        let after = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis();
+        assert!(before <= now && now <= after, "{before} {now} {after}");
+        assert_eq!(clock.stepped(), None);
+    }
+}

@@ -1,0 +1,73 @@
+//! What values must be to each other.
+
+use super::{
+    Config,
+    check::Checker,
+    value::{is_loopback, is_private},
+};
+use crate::provider::signature::Scheme;
+
+/// Judges only relations whose values are each right by themselves.
+pub(super) fn check(c: &mut Checker<'_>, config: &Config) {
+    listeners(c, config);
+    upstream(c, config);
+    callback(c, config);
+    times(c, config);
+    let (videos, state) = (&config.storage.root, &config.store.path);
+    let apart = !videos.starts_with(state) && !state.starts_with(videos);
+    c.relation("storage.url", "store.url", apart, "must be a folder apart from");
+}
+
+fn listeners(c: &mut Checker<'_>, config: &Config) {
+    let (api, callback) = (config.server.listen, config.callback.listen);
+    let keyless = config.auth.keys_file.is_none() && config.auth.bootstrap_admin_key.is_none();
+    let exposed = !api.ip().to_canonical().is_loopback();
+    let judged = !c.is_rejected("server.listen") && !c.is_rejected("auth.bootstrap_admin_key");
+    if keyless && exposed && judged {
+        let remedy = "listen on loopback, or set auth.keys_file or auth.bootstrap_admin_key";
+        c.problem("server.listen", format!("is reachable by others and no key is configured: {remedy}"));
+    }
+    let same_ip = api.ip() == callback.ip() || api.ip().is_unspecified() || callback.ip().is_unspecified();
+    let clash = api.port() == callback.port() && api.port() != 0 && same_ip;
+    c.relation("callback.listen", "server.listen", !clash, "must be another address than");
+}
+
+fn upstream(c: &mut Checker<'_>, config: &Config) {
+    if config.upstream.api_key.is_none() {
+        c.warn("upstream.api_key", "is not set: a provider that wants one will refuse every job");
+    }
+    let base = &config.upstream.base_url;
+    if is_private(base) && !is_loopback(base) {
+        c.warn("upstream.base_url", "is an address of a private network");
+    }
+    let (connect, submit) = (config.upstream.connect_timeout, config.upstream.submit_timeout);
+    c.relation("upstream.connect_timeout", "upstream.submit_timeout", connect <= submit, "must not exceed");
+}
+
+fn callback(c: &mut Checker<'_>, config: &Config) {
+    let callback = &config.callback;
+    if callback.public_url.as_ref().is_some_and(is_private) && !is_private(&config.upstream.base_url) {
+        c.warn("callback.public_url", "is not a public address: the provider's callbacks will not arrive");
+    }
+    let (signed, secrets) = (callback.signature != Scheme::None, !callback.signature_secrets.is_empty());
+    if signed {
+        let message = "is not \"none\", so there must be";
+        c.relation("callback.signature", "callback.signature_secrets", secrets, message);
+    } else if secrets {
+        c.warn("callback.signature_secrets", "has no effect while callback.signature is \"none\"");
+    }
+}
+
+fn times(c: &mut Checker<'_>, config: &Config) {
+    let (poll, download) = (&config.poll, &config.download);
+    let at_most = [
+        ("poll.interval", poll.interval, "poll.max_interval", poll.max_interval),
+        ("poll.first_after", poll.first_after, "poll.give_up_after", poll.give_up_after),
+        ("poll.overdue_after", poll.overdue_after, "poll.give_up_after", poll.give_up_after),
+        ("download.backoff", download.backoff, "download.max_backoff", download.max_backoff),
+        ("download.max_backoff", download.max_backoff, "download.give_up_after", download.give_up_after),
+    ];
+    for (key, value, other, bound) in at_most {
+        c.relation(key, other, value <= bound, "must not exceed");
+    }
+}

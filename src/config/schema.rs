@@ -1,0 +1,181 @@
+//! Which keys there are and of what type: read off the example file, so the two cannot differ.
+
+use std::sync::LazyLock;
+
+use toml::{
+    Spanned, Value,
+    de::{DeTable, DeValue},
+};
+
+/// The documented configuration: every key with its default. Keys without a default are commented out.
+pub const EXAMPLE: &str = include_str!("../../config.example.toml");
+
+static SCHEMA: LazyLock<Schema> = LazyLock::new(|| Schema::read(EXAMPLE));
+
+/// The type that a key's value must have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Text,
+    Integer,
+    Number,
+    Boolean,
+    List,
+}
+
+impl Kind {
+    pub(super) fn wanted(self) -> &'static str {
+        match self {
+            Self::Text => "a text in quotes",
+            Self::Integer => "a whole number",
+            Self::Number => "a number",
+            Self::Boolean => "true or false",
+            Self::List => "a list of texts",
+        }
+    }
+
+    fn of(value: &Value) -> Option<Self> {
+        match value {
+            Value::String(_) => Some(Self::Text),
+            Value::Integer(_) => Some(Self::Integer),
+            Value::Float(_) => Some(Self::Number),
+            Value::Boolean(_) => Some(Self::Boolean),
+            Value::Array(items) if items.iter().all(Value::is_str) => Some(Self::List),
+            _ => None,
+        }
+    }
+
+    pub(super) fn fits(self, value: &Value) -> bool {
+        Self::of(value) == Some(self) || (self == Self::Number && value.is_integer())
+    }
+
+    /// Reads a variable or a flag, where everything is text. Lists are comma separated.
+    pub(super) fn parse(self, text: &str) -> Option<Value> {
+        match self {
+            Self::Text => Some(Value::String(text.to_owned())),
+            Self::Integer => text.trim().parse().ok().map(Value::Integer),
+            Self::Number => text.trim().parse().ok().map(Value::Float),
+            Self::Boolean => text.trim().parse().ok().map(Value::Boolean),
+            Self::List => {
+                let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+                Some(Value::Array(items.map(|item| Value::String(item.to_owned())).collect()))
+            }
+        }
+    }
+}
+
+/// One key of the configuration with its full name (`poll.interval`).
+#[derive(Debug)]
+pub(super) struct Key {
+    pub(super) name: String,
+    pub(super) kind: Kind,
+}
+
+impl Key {
+    /// The variable that sets this key: `REELHOOK_POLL__INTERVAL`.
+    pub(super) fn variable(&self) -> String {
+        format!("REELHOOK_{}", self.name.replace('.', "__").replace('-', "_").to_uppercase())
+    }
+}
+
+/// All keys, in the order of the example.
+pub(super) struct Schema {
+    keys: Vec<Key>,
+}
+
+impl Schema {
+    pub(super) fn get() -> &'static Self {
+        &SCHEMA
+    }
+
+    fn read(example: &str) -> Self {
+        let leaves = leaves(&uncomment(example)).expect("the compiled-in example is TOML");
+        let key = |leaf: Leaf| Some(Key { kind: Kind::of(&leaf.value)?, name: leaf.name });
+        Self { keys: leaves.into_iter().filter_map(key).collect() }
+    }
+
+    pub(super) fn keys(&self) -> &[Key] {
+        &self.keys
+    }
+
+    pub(super) fn find(&self, name: &str) -> Option<&Key> {
+        self.keys.iter().find(|key| key.name == name)
+    }
+
+    pub(super) fn is_section(&self, name: &str) -> bool {
+        self.keys.iter().any(|key| key.name.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')))
+    }
+}
+
+/// Full names of all keys (`server.listen`), in the order of [`EXAMPLE`].
+pub fn keys() -> impl Iterator<Item = &'static str> {
+    Schema::get().keys().iter().map(|key| key.name.as_str())
+}
+
+/// Turns `# key = value` into `key = value`; prose stays a comment.
+pub(super) fn uncomment(example: &str) -> String {
+    let setting = |line: &str| {
+        let name = line.strip_prefix("# ")?.split_once(" = ")?.0;
+        name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_').then(|| line[2..].to_owned())
+    };
+    example.lines().map(|line| setting(line).unwrap_or_else(|| line.to_owned()) + "\n").collect()
+}
+
+/// A value in a TOML text, or an empty table.
+pub(super) struct Leaf {
+    pub(super) name: String,
+    pub(super) value: Value,
+    /// Counted from 1.
+    pub(super) line: usize,
+}
+
+/// What is wrong with a TOML text. Never quotes it: the line may hold a secret.
+#[derive(Debug)]
+pub(super) struct SyntaxError {
+    pub(super) message: String,
+    pub(super) line: usize,
+}
+
+/// All values of a TOML text in the order of the text.
+pub(super) fn leaves(text: &str) -> Result<Vec<Leaf>, SyntaxError> {
+    let syntax = |error: toml::de::Error| SyntaxError {
+        message: error.message().to_owned(),
+        line: line_at(text, error.span().map_or(0, |span| span.start)),
+    };
+    let spans = DeTable::parse(text).map_err(syntax)?;
+    let values: toml::Table = toml::from_str(text).map_err(syntax)?;
+    let mut found = Vec::new();
+    collect("", spans.get_ref(), &values, &mut found);
+    found.sort_by_key(|(start, _, _)| *start);
+    let leaf = |(start, name, value)| Leaf { name, value, line: line_at(text, start) };
+    Ok(found.into_iter().map(leaf).collect())
+}
+
+fn collect(
+    section: &str,
+    spans: &DeTable<'_>,
+    values: &toml::Table,
+    found: &mut Vec<(usize, String, Value)>,
+) {
+    for (key, span) in spans {
+        let Some(value) = values.get(key.get_ref().as_ref()) else { continue };
+        let name = join(section, key);
+        match (span.get_ref(), value) {
+            (DeValue::Table(spans), Value::Table(values)) if !values.is_empty() => {
+                collect(&name, spans, values, found);
+            }
+            _ => found.push((key.span().start, name, value.clone())),
+        }
+    }
+}
+
+/// A quoted key keeps its quotes in the name, so that `"server.listen" = …` is not taken for `server.listen`.
+fn join(section: &str, key: &Spanned<std::borrow::Cow<'_, str>>) -> String {
+    let key = key.get_ref();
+    let bare = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+    let key = if bare { key.to_string() } else { format!("{key:?}") };
+    if section.is_empty() { key } else { format!("{section}.{key}") }
+}
+
+fn line_at(text: &str, offset: usize) -> usize {
+    1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
+}

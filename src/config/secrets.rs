@@ -1,0 +1,110 @@
+//! Secrets: typed in, in the file that `x_file` names, or handed over by systemd.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::{check::Checker, report::Origin};
+
+/// No key is longer; a wrong path (a device, a video) must not fill the memory.
+const MAX_BYTES: u64 = 64 * 1024;
+
+impl Checker<'_> {
+    /// A secret as typed, or from its file or credential.
+    pub(super) fn secret(
+        &mut self,
+        key: &str,
+        typed: &Option<SecretString>,
+        file: &Option<PathBuf>,
+    ) -> Option<SecretString> {
+        let secret = match self.stored(key, typed.is_some(), file) {
+            Some(text) => text.trim().into(),
+            None => typed.clone()?,
+        };
+        if is_blank(&secret) {
+            self.problem(key, "is empty: give it a value or remove it");
+        }
+        Some(secret)
+    }
+
+    /// Several secrets, newest first; a file or credential holds one a line.
+    pub(super) fn secrets(
+        &mut self,
+        key: &str,
+        typed: &Option<Vec<SecretString>>,
+        file: &Option<PathBuf>,
+    ) -> Vec<SecretString> {
+        let typed = typed.as_deref().unwrap_or_default();
+        let secrets: Vec<SecretString> = match self.stored(key, !typed.is_empty(), file) {
+            Some(text) if text.trim().is_empty() => vec![SecretString::default()],
+            Some(text) => {
+                text.lines().map(str::trim).filter(|line| !line.is_empty()).map(Into::into).collect()
+            }
+            None => typed.to_vec(),
+        };
+        if secrets.iter().any(is_blank) {
+            self.problem(key, "holds an empty secret: give it a value or remove it");
+        }
+        secrets
+    }
+
+    /// What the secret's file or credential holds; that several are given is a problem, as nobody can tell which counts.
+    fn stored(&mut self, key: &str, typed: bool, file: &Option<PathBuf>) -> Option<String> {
+        let file_key = format!("{key}_file");
+        let credential = self.credentials.map(|folder| folder.join(key)).filter(|path| path.exists());
+        match (typed, file, credential) {
+            (_, None, None) => None,
+            (false, Some(path), None) => {
+                let path = self.path(path);
+                if world_readable(&path) {
+                    self.warn(&file_key, format!("every user can read {}: chmod o-r it", path.display()));
+                }
+                self.readable(&file_key, &path)
+            }
+            (false, None, Some(path)) => {
+                self.origins.insert(key.to_owned(), Origin::Credential);
+                self.readable(key, &path)
+            }
+            (_, Some(_), None) => self.reject(&file_key, format!("is set, and so is `{key}`: keep one")),
+            (_, None, Some(_)) => self.reject(key, "is set, and there is a systemd credential too: keep one"),
+            (_, Some(_), Some(_)) => {
+                self.reject(&file_key, "is set, and there is a systemd credential too: keep one")
+            }
+        }
+    }
+
+    fn readable(&mut self, key: &str, path: &Path) -> Option<String> {
+        match read(path) {
+            Ok(text) => Some(text),
+            Err(error) => self.reject(key, format!("{} cannot be read: {error}", path.display())),
+        }
+    }
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(MAX_BYTES + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_BYTES {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "more than 64 KiB is no secret"));
+    }
+    Ok(text)
+}
+
+fn is_blank(secret: &SecretString) -> bool {
+    secret.expose_secret().trim().is_empty()
+}
+
+#[cfg(unix)]
+fn world_readable(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    path.metadata().is_ok_and(|meta| meta.permissions().mode() & 0o004 != 0)
+}
+
+#[cfg(not(unix))]
+fn world_readable(_: &Path) -> bool {
+    false
+}

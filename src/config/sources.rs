@@ -1,0 +1,147 @@
+//! The layers above the defaults: file, environment, flags.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use toml::Value;
+
+use super::{
+    load::LoadOptions,
+    report::{Origin, Problem},
+    schema::{self, Key, Schema},
+};
+
+const PREFIX: &str = "REELHOOK_";
+/// Names the file instead of setting a key.
+const FILE_VARIABLE: &str = "REELHOOK_CONFIG";
+
+/// A known key that some layer sets to a value of the right type.
+pub(super) struct Entry {
+    pub(super) key: &'static Key,
+    pub(super) value: Value,
+    pub(super) origin: Origin,
+}
+
+/// Everything that is set, lowest precedence first.
+#[derive(Default)]
+pub(super) struct Layers {
+    pub(super) entries: Vec<Entry>,
+    pub(super) problems: Vec<Problem>,
+    /// Nothing is known of what the file sets, so nothing can be said of what the layers add up to.
+    pub(super) file_is_unread: bool,
+}
+
+impl Layers {
+    pub(super) fn read(options: &LoadOptions) -> Self {
+        let mut layers = Self::default();
+        layers.file(options);
+        layers.environment(options);
+        for (name, text) in &options.overrides {
+            match Schema::get().find(name) {
+                Some(key) => layers.text(key, text, Origin::Flag),
+                None => layers.unknown(name, Origin::Flag),
+            }
+        }
+        layers
+    }
+
+    /// A file that was named must be there; of the usual places the first that exists counts.
+    fn file(&mut self, options: &LoadOptions) {
+        let named = options.path.clone().or_else(|| options.variable(FILE_VARIABLE).map(PathBuf::from));
+        let candidates = match &named {
+            Some(path) => vec![path.clone()],
+            None => vec![PathBuf::from("reelhook.toml"), options.system_file.clone()],
+        };
+        for path in candidates {
+            match std::fs::read_to_string(options.cwd.join(&path)) {
+                Ok(text) => return self.toml(&path, &text),
+                Err(error) if error.kind() == io::ErrorKind::NotFound && named.is_none() => {}
+                Err(error) => return self.unread(path, 1, format!("cannot be read: {error}")),
+            }
+        }
+    }
+
+    fn unread(&mut self, path: PathBuf, line: usize, message: String) {
+        self.file_is_unread = true;
+        self.problem("", Origin::File { path, line }, message);
+    }
+
+    fn toml(&mut self, path: &Path, text: &str) {
+        let origin = |line| Origin::File { path: path.to_owned(), line };
+        let leaves = match schema::leaves(text) {
+            Ok(leaves) => leaves,
+            Err(error) => {
+                return self.unread(path.to_owned(), error.line, format!("is not TOML: {}", error.message));
+            }
+        };
+        for leaf in leaves {
+            let section = Schema::get().is_section(&leaf.name);
+            match Schema::get().find(&leaf.name) {
+                Some(key) if key.kind.fits(&leaf.value) => {
+                    self.entries.push(Entry { key, value: leaf.value, origin: origin(leaf.line) });
+                }
+                Some(key) => self.mistyped(key, origin(leaf.line)),
+                None if section && leaf.value.is_table() => {}
+                None if section => {
+                    let message = format!("is a section: write [{}] and its keys below", leaf.name);
+                    self.problem(&leaf.name, origin(leaf.line), message);
+                }
+                None => self.unknown(&leaf.name, origin(leaf.line)),
+            }
+        }
+    }
+
+    fn environment(&mut self, options: &LoadOptions) {
+        for (variable, text) in &options.env {
+            if !variable.starts_with(PREFIX) || variable == FILE_VARIABLE {
+                continue;
+            }
+            let origin = Origin::Env(variable.clone());
+            match Schema::get().keys().iter().find(|key| key.variable() == *variable) {
+                Some(key) => self.text(key, text, origin),
+                None => {
+                    let known = Schema::get().keys().iter().map(Key::variable);
+                    let hint = closest(variable, known.chain([FILE_VARIABLE.to_owned()]));
+                    self.problem("", origin, format!("there is no such variable{}", did_you_mean(hint)));
+                }
+            }
+        }
+    }
+
+    fn text(&mut self, key: &'static Key, text: &str, origin: Origin) {
+        match key.kind.parse(text) {
+            Some(value) => self.entries.push(Entry { key, value, origin }),
+            None => self.mistyped(key, origin),
+        }
+    }
+
+    fn mistyped(&mut self, key: &Key, origin: Origin) {
+        self.problem(&key.name, origin, format!("must be {}", key.kind.wanted()));
+    }
+
+    fn unknown(&mut self, name: &str, origin: Origin) {
+        let known = || schema::keys().map(str::to_owned);
+        let last = |name: &str| name.rsplit('.').next().map(str::to_owned);
+        let hint = closest(name, known()).or_else(|| known().find(|key| last(key) == last(name)));
+        self.problem(name, origin, format!("there is no such key{}", did_you_mean(hint)));
+    }
+
+    fn problem(&mut self, key: &str, origin: Origin, message: String) {
+        self.problems.push(Problem { key: key.to_owned(), origin, message });
+    }
+}
+
+/// The most similar name, if one is similar enough to be what was meant.
+fn closest(name: &str, known: impl Iterator<Item = String>) -> Option<String> {
+    known
+        .map(|known| (strsim::normalized_damerau_levenshtein(name, &known), known))
+        .filter(|(similarity, _)| *similarity >= 0.7)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, known)| known)
+}
+
+fn did_you_mean(name: Option<String>) -> String {
+    name.map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
+}

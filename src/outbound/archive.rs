@@ -1,0 +1,255 @@
+//! The archive: where finished videos are kept, durably.
+//!
+//! A file is staged beside its target as `<target>#<n>`, synced, renamed and its folder synced, so that a name in the
+//! archive always stands for a whole file. `LocalFileSystem::with_fsync` does all of that but one thing: it syncs
+//! only the folders that it made itself in that call, not those that another task or an earlier, killed process
+//! made a moment ago. [`Archive::writer`] closes that gap.
+
+mod lock;
+
+use std::{
+    collections::HashSet,
+    fs, io,
+    ops::Range,
+    path::{Path as FsPath, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use jiff::{Timestamp, tz::TimeZone};
+use object_store::{
+    GetOptions, GetResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, local::LocalFileSystem,
+    path::Path,
+};
+
+pub(super) use lock::Lock;
+
+use super::manifest::Manifest;
+use crate::config::Storage;
+
+/// What is ours in the archive's folder, and no video.
+const HIDDEN: &str = ".reelhook";
+
+/// Forgetting a synced folder costs one fsync, remembering it a path; templates with a folder a job make many.
+const MAX_KNOWN_FOLDERS: usize = 1024;
+
+/// A `file:` archive.
+#[derive(Debug)]
+pub struct Archive {
+    store: LocalFileSystem,
+    root: PathBuf,
+    key_template: String,
+    min_free: u64,
+    /// Folders whose own entry is known to be on disk.
+    durable: Arc<Mutex<HashSet<PathBuf>>>,
+}
+
+/// What can go wrong in the archive.
+#[derive(Debug, thiserror::Error)]
+pub enum ArchiveError {
+    /// The volume is full, or would be left with less than `[storage] min_free`.
+    #[error("the video volume has too little room: {0}")]
+    NoSpace(String),
+    /// There is no such file.
+    #[error("there is no `{0}` in the archive")]
+    NotFound(String),
+    /// The range begins behind the end of the file.
+    #[error("the file has no such range: {0}")]
+    Range(String),
+    /// Everything else: permissions, a broken disk, a read-only mount.
+    #[error("the archive failed: {0}")]
+    Io(String),
+}
+
+impl Archive {
+    /// Opens the archive, makes its folder where needed, and removes what a killed process left half-written. What
+    /// another living process is writing stays.
+    ///
+    /// # Errors
+    /// The folder cannot be made, read or synced.
+    pub async fn open(settings: &Storage) -> Result<Self, ArchiveError> {
+        let root = settings.root.clone();
+        let root = blocking(move || prepare(&root)).await?;
+        let store = LocalFileSystem::new_with_prefix(&root)?.with_fsync(true);
+        let archive = Self {
+            store,
+            root,
+            key_template: settings.key_template.clone(),
+            min_free: settings.min_free,
+            durable: Arc::default(),
+        };
+        let root = archive.root.clone();
+        blocking(move || lock::remove_orphans(&root)).await?;
+        Ok(archive)
+    }
+
+    /// The key of a job: the template of `[storage] key_template` filled in. Files are named after it, with an
+    /// extension. `created_at` is the job's, so that the key never changes; the date is UTC.
+    pub fn key(&self, job_id: &str, created_at: Timestamp) -> String {
+        let date = created_at.to_zoned(TimeZone::UTC).date().to_string();
+        self.key_template.replace("{date}", &date).replace("{job_id}", job_id)
+    }
+
+    /// Begins a file. It takes its name only in `complete`, durably, and replaces what had that name.
+    ///
+    /// # Errors
+    /// The folder or the staging file cannot be made.
+    pub async fn writer(&self, location: &str) -> Result<Box<dyn MultipartUpload>, ArchiveError> {
+        let location = parse(location)?;
+        self.make_folder_durable(&location).await?;
+        Ok(self.store.put_multipart(&location).await?)
+    }
+
+    /// Opens a file for reading, whole or a range of bytes (end exclusive, cut at the end of the file).
+    ///
+    /// # Errors
+    /// [`ArchiveError::NotFound`], [`ArchiveError::Range`] or [`ArchiveError::Io`].
+    pub async fn read(&self, location: &str, range: Option<Range<u64>>) -> Result<GetResult, ArchiveError> {
+        let options = GetOptions { range: range.map(Into::into), ..GetOptions::default() };
+        Ok(self.store.get_opts(&parse(location)?, options).await?)
+    }
+
+    /// Size and time of a file.
+    ///
+    /// # Errors
+    /// [`ArchiveError::NotFound`] or [`ArchiveError::Io`].
+    pub async fn head(&self, location: &str) -> Result<ObjectMeta, ArchiveError> {
+        Ok(self.store.head(&parse(location)?).await?)
+    }
+
+    /// Writes the manifest of a job as `<key>.json`, durably, and returns its location. Call it last: a manifest says
+    /// that every file which it lists is complete. Writing it again replaces it.
+    ///
+    /// # Errors
+    /// [`ArchiveError::NoSpace`] or [`ArchiveError::Io`].
+    pub async fn put_manifest(&self, key: &str, manifest: &Manifest) -> Result<String, ArchiveError> {
+        let body = serde_json::to_vec_pretty(manifest).map_err(|e| ArchiveError::Io(e.to_string()))?;
+        let location = format!("{key}.json");
+        let lock = self.lock(&location).await?;
+        let path = parse(&location)?;
+        self.make_folder_durable(&path).await?;
+        self.store.put(&path, body.into()).await?;
+        if let Some(lock) = lock {
+            lock.release();
+        }
+        Ok(location)
+    }
+
+    /// Bytes that are free on the archive's volume.
+    ///
+    /// # Errors
+    /// The volume does not say.
+    pub fn free_space(&self) -> Result<u64, ArchiveError> {
+        let volume = rustix::fs::statvfs(&self.root).map_err(io::Error::from)?;
+        Ok(volume.f_bavail.saturating_mul(volume.f_frsize))
+    }
+
+    /// Asks whether `bytes` more leave `[storage] min_free` untouched.
+    ///
+    /// # Errors
+    /// [`ArchiveError::NoSpace`] if not.
+    pub fn ensure_room(&self, bytes: u64) -> Result<(), ArchiveError> {
+        let free = self.free_space()?;
+        if free < self.min_free.saturating_add(bytes) {
+            let min_free = self.min_free;
+            return Err(ArchiveError::NoSpace(format!(
+                "{bytes} bytes are needed, {free} are free and {min_free} are kept by [storage] min_free"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Claims the right to write files whose names begin with `stem` and a dot; `None` while another holds it, be it
+    /// in another process. Left-overs of a holder that was killed are removed.
+    pub(super) async fn lock(&self, stem: &str) -> Result<Option<Lock>, ArchiveError> {
+        let (root, stem) = (self.root.clone(), stem.to_owned());
+        blocking(move || Lock::acquire(&root, &stem)).await
+    }
+
+    async fn make_folder_durable(&self, location: &Path) -> Result<(), ArchiveError> {
+        let target = self.store.path_to_filesystem(location)?;
+        let Some(folder) = target.parent().map(FsPath::to_owned) else { return Ok(()) };
+        let known = self.durable.lock().unwrap_or_else(PoisonError::into_inner).contains(&folder);
+        if known {
+            return Ok(());
+        }
+        let (root, durable) = (self.root.clone(), Arc::clone(&self.durable));
+        blocking(move || {
+            sync_up_to(&folder, &root)?;
+            let mut durable = durable.lock().unwrap_or_else(PoisonError::into_inner);
+            if durable.len() >= MAX_KNOWN_FOLDERS {
+                durable.clear();
+            }
+            durable.insert(folder);
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// Makes the archive's folder with its hidden one, durably, and returns its canonical path.
+fn prepare(root: &FsPath) -> io::Result<PathBuf> {
+    fs::create_dir_all(root)?;
+    let root = fs::canonicalize(root)?;
+    let hidden = lock::folder(&root);
+    // Which of the folders above were made just now is not known; those of the system refuse to be opened at worst.
+    for folder in root.ancestors().skip(1) {
+        if let Err(error) = sync_folder(folder) {
+            tracing::debug!(folder = %folder.display(), %error, "a folder above the archive cannot be synced");
+        }
+    }
+    sync_up_to(&hidden, &root)?;
+    Ok(root)
+}
+
+/// Makes a folder below `root` and syncs it and all above it up to `root`.
+fn sync_up_to(folder: &FsPath, root: &FsPath) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    for above in folder.ancestors().take_while(|above| above.starts_with(root)) {
+        sync_folder(above)?;
+    }
+    Ok(())
+}
+
+fn sync_folder(folder: &FsPath) -> io::Result<()> {
+    fs::File::open(folder)?.sync_all()
+}
+
+fn parse(location: &str) -> Result<Path, ArchiveError> {
+    Path::parse(location).map_err(|e| ArchiveError::Io(e.to_string()))
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, ArchiveError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => Ok(done?),
+        Err(panicked) => Err(ArchiveError::Io(panicked.to_string())),
+    }
+}
+
+impl From<io::Error> for ArchiveError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace(error.to_string()),
+            _ => Self::Io(error.to_string()),
+        }
+    }
+}
+
+impl From<object_store::Error> for ArchiveError {
+    fn from(error: object_store::Error) -> Self {
+        if let object_store::Error::NotFound { path, .. } = &error {
+            return Self::NotFound(path.clone());
+        }
+        let mut text = error.to_string();
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+        while let Some(inner) = cause {
+            text = inner.to_string();
+            if let Some(io) = inner.downcast_ref::<io::Error>() {
+                return io::Error::new(io.kind(), error.to_string()).into();
+            }
+            cause = inner.source();
+        }
+        if text.contains("range") { Self::Range(error.to_string()) } else { Self::Io(error.to_string()) }
+    }
+}

@@ -1,0 +1,205 @@
+//! Is it a video, and is it whole? Judged by content, since the content type is only a claim.
+//!
+//! An MP4 file is a row of boxes that say their own lengths. Walking over them while they stream by tells whether the
+//! file ends where its last box ends, which is the only way to notice a cut when the server told no length.
+
+use mp4_atom::{Buf, DecodeAtom, DecodeMaybe, FourCC, Header, Mvhd, Tkhd};
+
+/// How many of the first bytes are enough to recognise a file. Matroska's document type is within 256.
+pub(super) const SNIFF_LEN: usize = 512;
+
+/// A `moov` box beyond this is skipped: an hour of video has about 4 MiB.
+const MAX_MOOV: u64 = 16 << 20;
+
+/// The containers that are taken for a video.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Container {
+    Mp4,
+    QuickTime,
+    WebM,
+    Matroska,
+}
+
+impl Container {
+    /// The file name extension.
+    pub(super) fn extension(self) -> &'static str {
+        match self {
+            Self::Mp4 => "mp4",
+            Self::QuickTime => "mov",
+            Self::WebM => "webm",
+            Self::Matroska => "mkv",
+        }
+    }
+
+    /// The media type.
+    pub(super) fn content_type(self) -> &'static str {
+        match self {
+            Self::Mp4 => "video/mp4",
+            Self::QuickTime => "video/quicktime",
+            Self::WebM => "video/webm",
+            Self::Matroska => "video/x-matroska",
+        }
+    }
+
+    /// Recognises a file by its first [`SNIFF_LEN`] bytes, or says what it is instead.
+    pub(super) fn sniff(head: &[u8]) -> Result<Self, String> {
+        let known = infer::get(head);
+        match known.map(|kind| kind.mime_type()) {
+            Some("video/mp4" | "video/x-m4v") => Ok(Self::Mp4),
+            Some("video/quicktime") => Ok(Self::QuickTime),
+            Some("video/webm") => Ok(Self::WebM),
+            Some("video/x-matroska") => Ok(Self::Matroska),
+            Some(other) => Err(format!("it is {other}")),
+            // A brand that the list of known ones does not have yet.
+            None if head.get(4..8) == Some(b"ftyp") => Ok(Self::Mp4),
+            None if head.is_empty() => Err("it is empty".to_owned()),
+            None => Err(describe_text(head)),
+        }
+    }
+
+    /// Whether the file is a row of ISO boxes.
+    pub(super) fn has_boxes(self) -> bool {
+        matches!(self, Self::Mp4 | Self::QuickTime)
+    }
+}
+
+fn describe_text(head: &[u8]) -> String {
+    match head.trim_ascii_start().first() {
+        Some(b'{' | b'[') => "it is JSON or other text".to_owned(),
+        Some(b'<') => "it is XML or HTML".to_owned(),
+        _ if head.iter().all(|b| b.is_ascii_graphic() || b.is_ascii_whitespace()) => "it is text".to_owned(),
+        _ => "its first bytes are of no known video container".to_owned(),
+    }
+}
+
+/// What the header of a video says about it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Facts {
+    pub(super) duration_ms: Option<u64>,
+    pub(super) width: Option<u32>,
+    pub(super) height: Option<u32>,
+}
+
+/// How a walk ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The last box ends with the file.
+    Whole(Facts),
+    /// The last box extends to the end of the file, wherever that is: whole if the transfer was.
+    Open(Facts),
+    /// The file ends inside a box: it was cut.
+    Cut(String),
+    /// It is no playable MP4 file.
+    Broken(String),
+}
+
+/// Walks over the boxes of an MP4 file as its bytes stream by.
+#[derive(Debug, Default)]
+pub(super) struct BoxWalk {
+    /// The bytes of a box header that is not complete yet.
+    header: Vec<u8>,
+    /// The box whose payload streams by, and how much of it is to come; `None` if it extends to the end.
+    inside: Option<(FourCC, Option<u64>)>,
+    seen_ftyp: bool,
+    seen_mdat: bool,
+    seen_moov: bool,
+    moov: Vec<u8>,
+}
+
+const FTYP: FourCC = FourCC::new(b"ftyp");
+const MOOV: FourCC = FourCC::new(b"moov");
+const MDAT: FourCC = FourCC::new(b"mdat");
+
+impl BoxWalk {
+    /// Takes the next bytes of the file.
+    ///
+    /// # Errors
+    /// Why this is no MP4 file.
+    pub(super) fn feed(&mut self, mut bytes: &[u8]) -> Result<(), String> {
+        while !bytes.is_empty() {
+            match self.inside {
+                None => {
+                    self.header.push(bytes[0]);
+                    bytes = &bytes[1..];
+                    self.enter_if_complete()?;
+                }
+                Some((kind, left)) => {
+                    let here = left
+                        .map_or(bytes.len(), |left| bytes.len().min(left.try_into().unwrap_or(usize::MAX)));
+                    if kind == MOOV && left.is_some_and(|left| self.moov.len() as u64 + left <= MAX_MOOV) {
+                        self.moov.extend_from_slice(&bytes[..here]);
+                    }
+                    bytes = &bytes[here..];
+                    self.advance(kind, left.map(|left| left - here as u64));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn enter_if_complete(&mut self) -> Result<(), String> {
+        let decoded = Header::decode_maybe(&mut self.header.as_slice());
+        let Some(Header { kind, size }) = decoded.map_err(|_| "a box has an impossible size".to_owned())?
+        else {
+            return Ok(());
+        };
+        self.header.clear();
+        if !self.seen_ftyp && kind != FTYP {
+            return Err("its first box is not `ftyp`".to_owned());
+        }
+        self.seen_ftyp = true;
+        self.seen_mdat |= kind == MDAT;
+        self.seen_moov |= kind == MOOV;
+        self.advance(kind, size.map(|size| size as u64));
+        Ok(())
+    }
+
+    fn advance(&mut self, kind: FourCC, left: Option<u64>) {
+        self.inside = (left != Some(0)).then_some((kind, left));
+    }
+
+    /// Judges the file, whose last byte has been fed.
+    pub(super) fn finish(&self) -> End {
+        match self.inside {
+            _ if !self.header.is_empty() => End::Cut("inside the header of a box".to_owned()),
+            Some((kind, Some(left))) => End::Cut(format!("{left} bytes before the end of box `{kind}`")),
+            _ if !self.seen_moov => End::Broken("it has no `moov` box".to_owned()),
+            _ if !self.seen_mdat => End::Broken("it has no `mdat` box".to_owned()),
+            Some((_, None)) => End::Open(facts(&self.moov)),
+            None => End::Whole(facts(&self.moov)),
+        }
+    }
+}
+
+/// Reads duration and size. Nothing depends on them, so whatever cannot be read is left out.
+fn facts(moov: &[u8]) -> Facts {
+    let mut facts = Facts::default();
+    for_each_box(moov, |header, payload| match &header.kind.into() {
+        b"mvhd" => {
+            let mvhd =
+                Mvhd::decode_atom(header, &mut &*payload).ok().filter(|m| m.timescale > 0 && m.duration > 0);
+            facts.duration_ms = mvhd
+                .and_then(|m| u64::try_from(u128::from(m.duration) * 1000 / u128::from(m.timescale)).ok());
+        }
+        b"trak" => for_each_box(payload, |header, payload| {
+            if header.kind == FourCC::new(b"tkhd")
+                && let Ok(tkhd) = Tkhd::decode_atom(header, &mut &*payload)
+                && tkhd.width.integer() > 0
+            {
+                facts.width = Some(tkhd.width.integer().into());
+                facts.height = Some(tkhd.height.integer().into());
+            }
+        }),
+        _ => {}
+    });
+    facts
+}
+
+fn for_each_box(mut bytes: &[u8], mut visit: impl FnMut(&Header, &[u8])) {
+    while let Ok(Some(header)) = Header::decode_maybe(&mut bytes) {
+        let len = header.size.unwrap_or(bytes.remaining()).min(bytes.remaining());
+        let (payload, rest) = bytes.split_at(len);
+        visit(&header, payload);
+        bytes = rest;
+    }
+}

@@ -1,0 +1,119 @@
+//! Logs: text for people, JSON for machines, always on stderr, since stdout is for data.
+
+use std::io::IsTerminal;
+
+use tracing::Subscriber;
+use tracing_subscriber::{
+    EnvFilter,
+    filter::ParseError,
+    fmt::MakeWriter,
+    util::{SubscriberInitExt, TryInitError},
+};
+
+use crate::config::{Log, LogFormat};
+
+/// Logging cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum InitError {
+    /// `log.level` is neither a level nor a list of directives.
+    #[error("log.level is not understood: {0}")]
+    Level(#[from] ParseError),
+    /// Logging began already in this process.
+    #[error("logging was set up twice: {0}")]
+    Twice(#[from] TryInitError),
+}
+
+/// Sends the logs of this process to stderr, by `log.level` and `log.format`.
+///
+/// # Errors
+/// The level is not understood, or logging was set up before.
+pub fn init(log: &Log) -> Result<(), InitError> {
+    Ok(subscriber(log, std::io::stderr().is_terminal(), std::io::stderr)?.try_init()?)
+}
+
+fn subscriber<W>(
+    log: &Log,
+    terminal: bool,
+    writer: W,
+) -> Result<Box<dyn Subscriber + Send + Sync>, ParseError>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let filter = EnvFilter::builder().parse(&log.level)?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(terminal);
+    let text = match log.format {
+        LogFormat::Auto => terminal,
+        LogFormat::Text => true,
+        LogFormat::Json => false,
+    };
+    Ok(if text { Box::new(builder.finish()) } else { Box::new(builder.json().flatten_event(true).finish()) })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        sync::{Arc, Mutex},
+    };
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Buffer(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Buffer {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(level: &str, format: LogFormat, terminal: bool) -> String {
+        let buffer = Buffer::default();
+        let writer = buffer.clone();
+        let log = Log { level: level.to_owned(), format };
+        let subscriber = subscriber(&log, terminal, move || writer.clone()).unwrap();
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info!(job_id = "job_1", "stored");
+            tracing::debug!(target: "reelhook::runner", "claimed");
+        });
+        let bytes = buffer.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn off_a_terminal_each_line_is_a_json_object_with_the_fields_on_top() {
+        let lines = logged("info", LogFormat::Auto, false);
+        let line: serde_json::Value = serde_json::from_str(&lines).unwrap();
+        assert_eq!((&line["message"], &line["job_id"]), (&"stored".into(), &"job_1".into()));
+    }
+
+    #[test]
+    fn on_a_terminal_a_line_is_coloured_text() {
+        let lines = logged("info", LogFormat::Auto, true);
+        assert!(lines.contains("stored") && lines.contains('\u{1b}') && !lines.contains('{'), "{lines}");
+    }
+
+    #[test]
+    fn text_off_a_terminal_has_no_colours_and_json_on_one_is_still_json() {
+        let text = logged("info", LogFormat::Text, false);
+        assert!(text.contains("stored") && !text.contains('\u{1b}'), "{text}");
+        assert!(logged("info", LogFormat::Json, true).starts_with('{'));
+    }
+
+    #[test]
+    fn a_directive_raises_the_level_of_one_module_only() {
+        assert!(!logged("info", LogFormat::Text, false).contains("claimed"));
+        let lines = logged("warn,reelhook::runner=debug", LogFormat::Text, false);
+        assert!(lines.contains("claimed") && !lines.contains("stored"), "{lines}");
+    }
+
+    #[test]
+    fn a_level_that_is_not_understood_is_an_error() {
+        let log = Log { level: "a=b=c".to_owned(), format: LogFormat::Text };
+        assert!(subscriber(&log, false, io::sink).is_err());
+    }
+}
