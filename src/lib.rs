@@ -2,6 +2,7 @@
 pub mod app;
 pub mod clock;
 pub mod config;
+pub mod keys;
 pub mod lifecycle;
 pub mod outbound;
 pub mod provider;
