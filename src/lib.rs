@@ -8,5 +8,6 @@ pub mod outbound;
 pub mod provider;
 pub mod runner;
 pub mod sandbox;
+pub mod server;
 pub mod store;
 pub mod telemetry;

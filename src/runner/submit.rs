@@ -35,8 +35,8 @@ impl Runner {
             self.record(job.id, &Event::Refused(refusal, lease), None).await;
             return;
         }
-        let key = format!("{}-{}", job.id, job.attempts.submit);
-        let (event, evidence) = match self.upstream.submit(&body, &key).await {
+        // The same key each time: should a refusal not have been one, an upstream that honours it finds the first call.
+        let (event, evidence) = match self.upstream.submit(&body, &job.id.to_string()).await {
             Submitted::NotSent(why) => (Event::Refused(Refusal::NotSent(why), lease), None),
             Submitted::Silence(why) => {
                 warn!(job = %job.id, why, "the create call was sent and no answer came back");
