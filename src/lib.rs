@@ -8,6 +8,5 @@ pub mod outbound;
 pub mod provider;
 pub mod runner;
 pub mod sandbox;
-pub mod server;
 pub mod store;
 pub mod telemetry;

@@ -9,7 +9,7 @@ use reqwest::{
 };
 use std::time::Duration;
 
-use super::download::FetchFault;
+use super::FetchFault;
 
 /// A host that asks for more patience than this is asked again earlier.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);

@@ -8,11 +8,11 @@ use sha2::{Digest, Sha256};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::{
-    archive::{Archive, ArchiveError},
+    FetchFault,
     container::{BoxWalk, Container, End, Facts},
-    download::FetchFault,
     resume::Source,
 };
+use crate::outbound::archive::{Archive, ArchiveError};
 
 /// Bytes that are written and hashed in one go. Two such pieces are in memory at a time: one fills up from the
 /// network while the other is written.

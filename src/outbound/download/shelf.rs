@@ -11,11 +11,8 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{
-    archive::{Archive, Lock},
-    download::FetchFault,
-    part::Part,
-};
+use super::{FetchFault, part::Part};
+use crate::outbound::archive::{Archive, Lock};
 
 /// Parts that wait at most; the oldest makes room.
 const MAX_PARKED: usize = 16;
