@@ -16,6 +16,7 @@ use crate::{
     app::{Addresses, App, AppError},
     clock::Clock,
     config::Config,
+    lifecycle::Millis,
     inbound::{self, Context, Keys},
     outbound::{
         archive::{Archive, ArchiveError},
@@ -87,7 +88,7 @@ impl Server {
         };
         let addresses = Addresses { public_url: config.callback.public_url.clone(), external_url };
         let archive = Arc::new(Archive::open(&config.storage).await?);
-        let store = Arc::new(SledStore::open(&config.store, &clock, crate::app::policy(&config)).await?);
+        let store = Arc::new(open_store(Arc::clone(&config), Millis(clock.now_ms())).await?);
         let app = App::new(Arc::clone(&config), Arc::clone(&store) as Arc<dyn Store>, clock, addresses).await?;
         let app = Arc::new(app);
         let guard = Guard::new(config.egress.allow.clone());
@@ -169,6 +170,13 @@ impl Listeners {
     pub fn callback(&self) -> io::Result<SocketAddr> {
         self.callback.local_addr()
     }
+}
+
+/// Opens the store where blocking is allowed.
+async fn open_store(config: Arc<Config>, now: Millis) -> Result<SledStore, StartError> {
+    let policy = Arc::new(crate::app::policy(&config));
+    let opened = tokio::task::spawn_blocking(move || SledStore::open(&config.store, now, &policy)).await;
+    Ok(opened.map_err(io::Error::other)??)
 }
 
 fn listen(address: SocketAddr, section: &'static str) -> Result<TcpListener, StartError> {
