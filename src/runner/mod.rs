@@ -23,7 +23,7 @@ use crate::{
     outbound::{archive::Archive, download::Downloader, upstream::Upstream},
     store::{Claim, StoreError},
 };
-pub use gate::{Gate, Pause};
+use gate::Gate;
 
 /// Questions under way at once; the pacer bounds their rate.
 const ASK_SLOTS: usize = 16;
@@ -82,12 +82,6 @@ impl Running {
             runner.tasks.spawn(Arc::clone(&runner).lane(duty, slots));
         }
         Self { runner }
-    }
-
-    /// Why no create calls are made at the moment, if so.
-    #[must_use]
-    pub fn pause(&self) -> Option<Pause> {
-        self.runner.gate.pause()
     }
 
     /// Claims nothing more and lets running work reach its end within `grace`; what is left is given back.
