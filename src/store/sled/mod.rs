@@ -14,6 +14,8 @@ mod record;
 mod source;
 mod space;
 mod state;
+#[cfg(test)]
+mod tests;
 mod txn;
 mod value;
 mod write;
