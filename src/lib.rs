@@ -2,9 +2,11 @@
 pub mod app;
 pub mod clock;
 pub mod config;
+pub mod keys;
 pub mod lifecycle;
 pub mod outbound;
 pub mod provider;
+pub mod runner;
 pub mod sandbox;
 pub mod store;
 pub mod telemetry;

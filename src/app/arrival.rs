@@ -74,7 +74,11 @@ impl App {
                 let next = change.as_ref().map(|change| change.job.clone());
                 let arrival = Arrival {
                     record: keeps.then(|| record.clone()),
-                    body: if duplicate || incoming.refused.is_some() { Bytes::new() } else { incoming.body.clone() },
+                    body: if duplicate || incoming.refused.is_some() {
+                        Bytes::new()
+                    } else {
+                        incoming.body.clone()
+                    },
                     job_id: id,
                     delivery_id: incoming.delivery_id.clone(),
                     change: change.take(),

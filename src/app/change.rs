@@ -43,7 +43,12 @@ impl App {
     ///
     /// # Errors
     /// As [`apply`](Self::apply).
-    pub async fn apply_with(&self, id: JobId, event: &Event, evidence: Option<&str>) -> Result<Applied, AppError> {
+    pub async fn apply_with(
+        &self,
+        id: JobId,
+        event: &Event,
+        evidence: Option<&str>,
+    ) -> Result<Applied, AppError> {
         let mut event = event.clone();
         loop {
             let job = self.get(id).await?;
@@ -75,7 +80,9 @@ pub(super) fn contradiction(next: &Job, event: Event, owner: JobId) -> Result<Ev
 }
 
 fn keep_evidence(change: &mut Change, evidence: Option<&str>) {
-    if let (Some(raw), Some(data)) = (evidence, change.events.last_mut().and_then(|event| event.data.as_object_mut())) {
+    if let (Some(raw), Some(data)) =
+        (evidence, change.events.last_mut().and_then(|event| event.data.as_object_mut()))
+    {
         data.insert("raw".to_owned(), raw.into());
     }
 }

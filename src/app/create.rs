@@ -81,7 +81,8 @@ impl App {
     /// # Errors
     /// [`AppError::Invalid`] with every wrong place.
     pub fn estimate(&self, input: &Value) -> Result<Checked, AppError> {
-        models::check(input, &self.config.upstream.default_model, &self.config.pricing).map_err(AppError::Invalid)
+        models::check(input, &self.config.upstream.default_model, &self.config.pricing)
+            .map_err(AppError::Invalid)
     }
 
     /// Creates a job for the caller named `owner`. It exists durably when this returns.
@@ -172,7 +173,7 @@ impl App {
         Ok(checked)
     }
 
-    pub(super) const fn within_job_limit(&self, estimated: u64) -> Result<(), AppError> {
+    pub(super) fn within_job_limit(&self, estimated: u64) -> Result<(), AppError> {
         let limit = self.config.budget.per_job_credits;
         if limit > 0 && estimated > limit {
             return Err(AppError::OverBudget { period: "per_job", estimated, booked: 0, limit });
@@ -184,7 +185,12 @@ impl App {
 /// A paid job's cost, booked on the day of `now`.
 pub(super) fn booked(credits: u64, exact: bool, now: Millis) -> Cost {
     let day = i32::try_from(now.0.div_euclid(DAY)).unwrap_or(i32::MAX);
-    Cost { estimated_credits: credits, exact, reported_credits: None, reserved: Some(Reservation { day, credits }) }
+    Cost {
+        estimated_credits: credits,
+        exact,
+        reported_credits: None,
+        reserved: Some(Reservation { day, credits }),
+    }
 }
 
 fn encode(document: &Document) -> Bytes {
@@ -206,7 +212,11 @@ fn own_fields(request: &NewRequest, now: Millis) -> Vec<FieldError> {
     }
     let size = serde_json::to_vec(&request.metadata).map_or(0, |bytes| bytes.len());
     if size > MAX_METADATA {
-        say("/metadata", "too_large", format!("metadata is at most {MAX_METADATA} bytes of JSON, got {size}"));
+        say(
+            "/metadata",
+            "too_large",
+            format!("metadata is at most {MAX_METADATA} bytes of JSON, got {size}"),
+        );
     }
     if request.deadline.is_some_and(|deadline| deadline.from(now) <= now) {
         say("/deadline", "past", "the deadline is not in the future".to_owned());

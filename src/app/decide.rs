@@ -36,7 +36,9 @@ impl App {
     pub async fn resolve(&self, id: JobId, resolution: Resolution) -> Result<Job, AppError> {
         let event = match resolution {
             Resolution::Attach(task) => Event::Attach(task),
-            Resolution::Resubmit => return self.retry(id, RetryMode::Resubmit, true).await.map(|created| created.job),
+            Resolution::Resubmit => {
+                return self.retry(id, RetryMode::Resubmit, true).await.map(|created| created.job);
+            }
             Resolution::Fail => Event::Abandon,
         };
         match self.apply(id, &event).await? {
@@ -101,7 +103,9 @@ impl App {
             }
             (Phase::Settled { .. }, _) => match job.again(mode, id, now) {
                 Some(next) => Ok(next),
-                None => refuse("the upstream never named a task for it; mode `resubmit` sends it again, paid"),
+                None => {
+                    refuse("the upstream never named a task for it; mode `resubmit` sends it again, paid")
+                }
             },
             _ => refuse("it has not ended; cancel it first, or wait"),
         }

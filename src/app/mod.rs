@@ -5,7 +5,7 @@ mod change;
 mod create;
 mod decide;
 mod live;
-pub(crate) mod trace;
+mod trace;
 
 use std::{sync::Arc, time::Duration};
 
@@ -66,7 +66,9 @@ pub enum AppError {
         limit: u64,
     },
     /// Too many jobs wait to be submitted.
-    #[error("{0} jobs are queued already; no job was created and nothing was spent: try again later, or raise [api] queue_limit")]
+    #[error(
+        "{0} jobs are queued already; no job was created and nothing was spent: try again later, or raise [api] queue_limit"
+    )]
     QueueFull(u64),
     /// There is no such job.
     #[error("there is no job {0}; nothing was changed")]
@@ -263,7 +265,7 @@ pub const RENEW_EVERY: Duration = Duration::from_secs(5);
 /// How much longer than its time-out a create call's lease is.
 const SUBMIT_MARGIN: Duration = Duration::from_secs(5);
 
-fn policy(config: &Config) -> Policy {
+pub(crate) fn policy(config: &Config) -> Policy {
     let millis = |span: Duration| i64::try_from(span.as_millis()).unwrap_or(i64::MAX / 4);
     Policy {
         lease: millis(LEASE),

@@ -15,7 +15,7 @@ pub(super) fn created(job: &Job) {
 }
 
 /// A job changed; said when its phase did.
-pub fn changed(before: &Job, after: &Job) {
+pub(super) fn changed(before: &Job, after: &Job) {
     let (from, to) = (before.phase_name(), after.phase_name());
     if from == to {
         return;
@@ -29,10 +29,13 @@ pub fn changed(before: &Job, after: &Job) {
         }
         Phase::Settled { outcome } => {
             let bytes: u64 = after.files().map(|file| file.bytes).sum();
-            let end = if matches!(outcome, Outcome::Stored { .. }) { "job succeeded" } else { "job canceled" };
+            let end =
+                if matches!(outcome, Outcome::Stored { .. }) { "job succeeded" } else { "job canceled" };
             info!(job = %after.id, from, to, task, bytes, via = ?after.completed_via, "{end}");
         }
-        Phase::Held { why } => tracing::warn!(job = %after.id, from, to, task, ?why, "job held: a person must decide"),
+        Phase::Held { why } => {
+            tracing::warn!(job = %after.id, from, to, task, ?why, "job held: a person must decide")
+        }
         _ => info!(job = %after.id, from, to, task, "job moved on"),
     }
 }

@@ -69,8 +69,10 @@ impl<'a> Checker<'a> {
         }
     }
 
+    /// Whether the key, or the file of that secret, has a problem of its own.
     pub(super) fn is_rejected(&self, key: &str) -> bool {
-        self.problems.iter().any(|problem| problem.key == key)
+        let concerns = |name: &str| name.strip_prefix(key).is_some_and(|rest| matches!(rest, "" | "_file"));
+        self.problems.iter().any(|problem| concerns(&problem.key))
     }
 
     /// A path as meant: relative to the working directory.
@@ -154,6 +156,7 @@ fn upstream(c: &mut Checker<'_>, f: &file::Upstream) -> Upstream {
         max_in_flight: c.integer("upstream.max_in_flight", f.max_in_flight, 1..=10_000_000),
         requests_per_minute: c.integer("upstream.requests_per_minute", f.requests_per_minute, 1..=10_000_000),
         unknown_wait: c.duration("upstream.unknown_wait", &f.unknown_wait, MILLISECOND..=DAY),
+        probe_after: c.duration("upstream.probe_after", &f.probe_after, MILLISECOND..=HOUR),
         mapping: mapping(c, &f.mapping),
     }
 }

@@ -61,6 +61,7 @@ pub(super) struct Upstream {
     pub(super) max_in_flight: i64,
     pub(super) requests_per_minute: i64,
     pub(super) unknown_wait: String,
+    pub(super) probe_after: String,
     pub(super) mapping: Mapping,
 }
 

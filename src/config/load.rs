@@ -119,15 +119,15 @@ fn lookup<'a>(table: &'a toml::Table, name: &str) -> Option<&'a toml::Value> {
 /// Everything that is wrong, at once: unreadable or malformed files, unknown keys and variables, values of the wrong
 /// type or out of range, values that contradict each other.
 pub fn load(options: &LoadOptions) -> Result<Loaded, ConfigError> {
-    let Layers { entries, mut problems } = Layers::read(options);
+    let Layers { entries, mut problems, file_is_unread } = Layers::read(options);
+    if file_is_unread {
+        return Err(ConfigError { problems });
+    }
     let (typed, origins) = match merge(entries) {
         Ok(merged) => merged,
         Err(error) => {
-            problems.push(Problem {
-                key: String::new(),
-                origin: Origin::Default,
-                message: error.to_string(),
-            });
+            let message = error.to_string();
+            problems.push(Problem { key: String::new(), origin: Origin::Default, message });
             return Err(ConfigError { problems });
         }
     };

@@ -114,6 +114,9 @@ pub struct Upstream {
     pub requests_per_minute: u32,
     /// How long a lost answer waits for its callback before the job is held, 1 ms to 24 h.
     pub unknown_wait: Duration,
+    /// First wait after a refusal that is about the account (key, credits); then doubling, up to 40 times it. One
+    /// job a time probes whether it is over. 1 ms to 1 h.
+    pub probe_after: Duration,
     /// Extra pointers (RFC 6901, from `/`) and words for reading answers.
     pub mapping: Mapping,
 }

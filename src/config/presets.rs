@@ -40,6 +40,11 @@ impl Config {
         {
             *pause = faster(*pause, speed);
         }
+        let upstream = &mut config.upstream;
+        for pause in [&mut upstream.submit_timeout, &mut upstream.unknown_wait, &mut upstream.probe_after] {
+            *pause = faster(*pause, speed);
+        }
+        upstream.requests_per_minute = 6_000;
         config
     }
 }

@@ -21,7 +21,9 @@ pub(super) fn check(c: &mut Checker<'_>, config: &Config) {
 fn listeners(c: &mut Checker<'_>, config: &Config) {
     let (api, callback) = (config.server.listen, config.callback.listen);
     let keyless = config.auth.keys_file.is_none() && config.auth.bootstrap_admin_key.is_none();
-    if keyless && !api.ip().to_canonical().is_loopback() && !c.is_rejected("server.listen") {
+    let exposed = !api.ip().to_canonical().is_loopback();
+    let judged = !c.is_rejected("server.listen") && !c.is_rejected("auth.bootstrap_admin_key");
+    if keyless && exposed && judged {
         let remedy = "listen on loopback, or set auth.keys_file or auth.bootstrap_admin_key";
         c.problem("server.listen", format!("is reachable by others and no key is configured: {remedy}"));
     }
@@ -31,7 +33,7 @@ fn listeners(c: &mut Checker<'_>, config: &Config) {
 }
 
 fn upstream(c: &mut Checker<'_>, config: &Config) {
-    if config.upstream.api_key.is_none() && !c.is_rejected("upstream.api_key") {
+    if config.upstream.api_key.is_none() {
         c.warn("upstream.api_key", "is not set: a provider that wants one will refuse every job");
     }
     let base = &config.upstream.base_url;

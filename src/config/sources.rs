@@ -29,6 +29,8 @@ pub(super) struct Entry {
 pub(super) struct Layers {
     pub(super) entries: Vec<Entry>,
     pub(super) problems: Vec<Problem>,
+    /// Nothing is known of what the file sets, so nothing can be said of what the layers add up to.
+    pub(super) file_is_unread: bool,
 }
 
 impl Layers {
@@ -56,15 +58,14 @@ impl Layers {
             match std::fs::read_to_string(options.cwd.join(&path)) {
                 Ok(text) => return self.toml(&path, &text),
                 Err(error) if error.kind() == io::ErrorKind::NotFound && named.is_none() => {}
-                Err(error) => {
-                    return self.problem(
-                        "",
-                        Origin::File { path, line: 1 },
-                        format!("cannot be read: {error}"),
-                    );
-                }
+                Err(error) => return self.unread(path, 1, format!("cannot be read: {error}")),
             }
         }
+    }
+
+    fn unread(&mut self, path: PathBuf, line: usize, message: String) {
+        self.file_is_unread = true;
+        self.problem("", Origin::File { path, line }, message);
     }
 
     fn toml(&mut self, path: &Path, text: &str) {
@@ -72,7 +73,7 @@ impl Layers {
         let leaves = match schema::leaves(text) {
             Ok(leaves) => leaves,
             Err(error) => {
-                return self.problem("", origin(error.line), format!("is not TOML: {}", error.message));
+                return self.unread(path.to_owned(), error.line, format!("is not TOML: {}", error.message));
             }
         };
         for leaf in leaves {
@@ -103,7 +104,7 @@ impl Layers {
                 None => {
                     let known = Schema::get().keys().iter().map(Key::variable);
                     let hint = closest(variable, known.chain([FILE_VARIABLE.to_owned()]));
-                    self.problem("", origin, format!("sets no key that there is{}", did_you_mean(hint)));
+                    self.problem("", origin, format!("there is no such variable{}", did_you_mean(hint)));
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! Reading and pricing a create call.
 
 use serde::Deserialize;
+use serde_json::{Map, Value};
 use url::Url;
 
 use super::{directive::Directives, refusal::Refusal, video::Aspect};
@@ -50,8 +51,11 @@ struct Shot {
 }
 
 impl Body {
+    /// Reads the body as an object: the derived reader alone would take a list for one.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, Refusal> {
-        serde_json::from_slice(bytes).map_err(|error| Refusal::bad_request(format!("invalid body: {error}")))
+        serde_json::from_slice::<Map<String, Value>>(bytes)
+            .and_then(|object| serde_json::from_value(Value::Object(object)))
+            .map_err(|error| Refusal::bad_request(format!("invalid body: {error}")))
     }
 
     /// Checks the body as the documentation of the upstream demands.

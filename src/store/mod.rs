@@ -274,8 +274,10 @@ pub struct CallbackFilter {
 pub struct Page<T> {
     /// The items.
     pub items: Vec<T>,
-    /// There are older ones.
+    /// There may be older ones.
     pub more: bool,
+    /// Continue before the id with these bytes; may lie beyond the last item, when others were filtered out.
+    pub read_to: Option<[u8; 16]>,
 }
 
 /// Jobs by phase and by outcome, and what is booked.

@@ -16,11 +16,12 @@ const ECHO_PREFIXES: [&str; 7] =
 /// The URLs of the first place that has any, each once, in order. `class` is what the status word says.
 pub(super) fn videos(body: &Body<'_>, class: Option<Class>) -> Vec<String> {
     let mut urls = listed(body);
+    let tree = body.outside("").first().copied().unwrap_or(body.task);
     if urls.is_empty() && class == Some(Class::Succeeded) {
-        search(body.task, "", &|key, url| !is_watermarked(key) && is_video_file(url), &mut urls);
+        search(tree, "", &|key, url| !is_watermarked(key) && is_video_file(url), &mut urls);
     }
     if urls.is_empty() {
-        search(body.task, "", &|key, url| is_watermarked(key) && is_web_address(url), &mut urls);
+        search(tree, "", &|key, url| is_watermarked(key) && is_web_address(url), &mut urls);
     }
     let mut once = Vec::new();
     for url in urls {

@@ -1,0 +1,91 @@
+//! Money is named before it is spent, and somebody has to agree.
+
+use std::io::{self, BufRead, IsTerminal as _, Write as _};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{
+    exit::{Exit, Failure},
+    output::Output,
+};
+
+/// What a job would cost.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Estimate {
+    estimated_credits: u64,
+    estimated_usd: f64,
+    /// Whether the charge is known to the credit.
+    #[serde(default)]
+    exact: bool,
+    basis: Option<String>,
+}
+
+impl Estimate {
+    /// Reads the server's answer to a question for the price.
+    pub(crate) fn read(document: &Value) -> Result<Self, Failure> {
+        Self::deserialize(document).map_err(|error| {
+            let detail = format!("the server named no price that this version reads ({error}); nothing was spent");
+            Failure::new(Exit::Failure, detail)
+        })
+    }
+
+    /// `300 credits ($3.00)`, and how that was reckoned.
+    pub(crate) fn describe(&self) -> String {
+        let about = if self.exact { "" } else { "about " };
+        let basis = self.basis.as_ref().map(|basis| format!(": {basis}")).unwrap_or_default();
+        format!("{about}{}{basis}", self.price())
+    }
+
+    fn price(&self) -> String {
+        format!("{} credits (${:.2})", self.estimated_credits, self.estimated_usd)
+    }
+
+    /// Announces the spend, and returns once somebody agreed to it: beforehand by a flag, or now at the terminal.
+    ///
+    /// `flags` names the flags that agree.
+    pub(crate) fn agree(&self, output: &Output, agreed: bool, flags: &str) -> Result<(), Failure> {
+        output.note(&format!("this will spend {}", self.describe()));
+        if agreed {
+            return Ok(());
+        }
+        if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+            let detail = format!("nobody is at a terminal to agree to {}; agree with {flags}; nothing was spent", self.price());
+            return Err(Failure::usage(detail));
+        }
+        drop(write!(io::stderr(), "go on? [y/N] "));
+        if is_yes(&mut io::stdin().lock()) {
+            Ok(())
+        } else {
+            Err(Failure::new(Exit::Failure, "not agreed; nothing was submitted and nothing was spent"))
+        }
+    }
+}
+
+fn is_yes(input: &mut impl BufRead) -> bool {
+    let mut answer = String::new();
+    input.read_line(&mut answer).is_ok() && matches!(answer.trim().to_lowercase().as_str(), "y" | "yes")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_a_plain_yes_agrees() {
+        for (typed, agreed) in [("y\n", true), ("YES\n", true), ("\n", false), ("", false), ("yeah\n", false), ("n\n", false)] {
+            assert_eq!(is_yes(&mut typed.as_bytes()), agreed, "{typed:?}");
+        }
+    }
+
+    #[test]
+    fn a_price_is_told_in_credits_and_dollars_and_whether_it_is_certain() {
+        let exact = json!({ "estimated_credits": 300, "estimated_usd": 3.0, "exact": true, "basis": "60 credits/s × 5 s" });
+        let guess = json!({ "estimated_credits": 24, "estimated_usd": 0.24, "exact": false });
+        assert_eq!(Estimate::read(&exact).unwrap().describe(), "300 credits ($3.00): 60 credits/s × 5 s");
+        assert_eq!(Estimate::read(&guess).unwrap().describe(), "about 24 credits ($0.24)");
+        assert!(Estimate::read(&json!({})).is_err());
+    }
+}

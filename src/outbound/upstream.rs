@@ -1,0 +1,194 @@
+//! The provider's API: one call that costs money, and one that asks.
+//!
+//! Two clients, since a connection that was used before may silently send a request twice: the create call always
+//! opens its own. Neither repeats, follows redirects, or takes a proxy from the environment; what is to be tried
+//! again is decided by the record of the job, where it is counted.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use metrics::counter;
+use reqwest::{Client, Method, RequestBuilder, Response, header};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+use url::Url;
+
+use crate::{
+    config,
+    provider::{
+        reply::{self, Mapping, SubmitAnswer, TaskAnswer},
+        request,
+    },
+};
+
+/// More of an answer than this is not read; then it counts as unreadable.
+const MAX_ANSWER: usize = 1024 * 1024;
+
+/// What became of a create call, and the raw answer, if there was one.
+#[derive(Debug)]
+pub enum Submitted {
+    /// Provably nothing reached the upstream: it was never connected to.
+    NotSent(String),
+    /// It answered.
+    Answered(SubmitAnswer, String),
+    /// It may have been taken: it was sent, and no answer came back.
+    Silence(String),
+}
+
+/// The provider.
+pub struct Upstream {
+    submits: Client,
+    asks: Client,
+    api_key: Option<SecretString>,
+    create_url: Url,
+    settings: config::Upstream,
+}
+
+impl Upstream {
+    /// Sets up the clients; calls nobody.
+    ///
+    /// # Errors
+    /// The TLS library's.
+    pub fn new(settings: &config::Upstream) -> Result<Self, reqwest::Error> {
+        let client = || {
+            Client::builder()
+                .retry(reqwest::retry::never())
+                .redirect(reqwest::redirect::Policy::none())
+                .no_proxy()
+                .referer(false)
+                .connect_timeout(settings.connect_timeout)
+        };
+        Ok(Self {
+            submits: client()
+                .http1_only()
+                .pool_max_idle_per_host(0)
+                .timeout(settings.submit_timeout)
+                .build()?,
+            asks: client().timeout(settings.ask_timeout).build()?,
+            api_key: settings.api_key.clone(),
+            create_url: request::create_url(&settings.base_url, &settings.submit_path),
+            settings: settings.clone(),
+        })
+    }
+
+    /// Sends a create call, once. `key` goes along as `Idempotency-Key`, for an upstream that honours it.
+    pub async fn submit(&self, body: &Value, key: &str) -> Submitted {
+        let call = self
+            .submits
+            .request(Method::POST, self.create_url.clone())
+            .header("idempotency-key", key)
+            .json(body);
+        let answer = match self.signed(call).send().await {
+            Ok(response) => read(response).await,
+            Err(error) if error.is_connect() => {
+                count("submit", "not_sent");
+                return Submitted::NotSent(describe(&error));
+            }
+            Err(error) => Err(error),
+        };
+        match answer {
+            Ok(Answer { status, retry_after, body }) => {
+                count("submit", status_class(status));
+                let read = reply::read_submit(status, retry_after, &body, &self.settings.mapping);
+                Submitted::Answered(read, self.scrub(&body))
+            }
+            Err(error) => {
+                count("submit", "silence");
+                Submitted::Silence(describe(&error))
+            }
+        }
+    }
+
+    /// Asks what became of a task.
+    pub async fn ask(&self, task: &str) -> (TaskAnswer, Option<String>) {
+        let url = request::task_url(&self.settings.base_url, &self.settings.task_path, task);
+        let answer = match self.signed(self.asks.get(url)).send().await {
+            Ok(response) => read(response).await,
+            Err(error) => Err(error),
+        };
+        match answer {
+            Ok(Answer { status, retry_after, body }) => {
+                count("ask", status_class(status));
+                let read = reply::read_task(status, retry_after, &body, Some(task), &self.settings.mapping);
+                (read, Some(self.scrub(&body)))
+            }
+            Err(error) => {
+                count("ask", "silence");
+                (TaskAnswer::Nothing { why: describe(&error) }, None)
+            }
+        }
+    }
+
+    /// How bodies are read.
+    #[must_use]
+    pub const fn mapping(&self) -> &Mapping {
+        &self.settings.mapping
+    }
+
+    fn signed(&self, call: RequestBuilder) -> RequestBuilder {
+        match &self.api_key {
+            Some(key) => call.bearer_auth(key.expose_secret()),
+            None => call,
+        }
+    }
+
+    fn scrub(&self, body: &[u8]) -> String {
+        let key = self.api_key.as_ref().map(|key| key.expose_secret());
+        reply::scrub(body, key.as_slice())
+    }
+}
+
+struct Answer {
+    status: u16,
+    retry_after: Option<Duration>,
+    body: Bytes,
+}
+
+async fn read(mut response: Response) -> Result<Answer, reqwest::Error> {
+    let status = response.status().as_u16();
+    let retry_after = response.headers().get(header::RETRY_AFTER).and_then(wait_asked_for);
+    let mut body = BytesMut::new();
+    while let Some(chunk) = response.chunk().await? {
+        body.extend_from_slice(&chunk);
+        if body.len() > MAX_ANSWER {
+            // Cut in the middle it is no JSON any more, so it teaches nothing and claims nothing.
+            body.truncate(MAX_ANSWER);
+            break;
+        }
+    }
+    Ok(Answer { status, retry_after, body: body.freeze() })
+}
+
+/// `Retry-After`: seconds, or an HTTP date, which counts from now.
+fn wait_asked_for(value: &header::HeaderValue) -> Option<Duration> {
+    let text = value.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+    Some(Duration::try_from(date.duration_since(jiff::Timestamp::now())).unwrap_or(Duration::ZERO))
+}
+
+/// The error without the URL, whose path names a task, and with its causes, which say what broke.
+fn describe(error: &reqwest::Error) -> String {
+    let mut text = if error.is_timeout() { "timed out".to_owned() } else { "failed".to_owned() };
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+fn count(operation: &'static str, result: &'static str) {
+    counter!("reelhook_upstream_requests_total", "operation" => operation, "result" => result).increment(1);
+}
+
+const fn status_class(status: u16) -> &'static str {
+    match status {
+        200..=299 => "2xx",
+        300..=399 => "3xx",
+        400..=499 => "4xx",
+        _ => "5xx",
+    }
+}

@@ -1,0 +1,58 @@
+//! The question: what became of the task? Its answer decides, whatever a callback said.
+
+use super::Runner;
+use crate::{
+    lifecycle::{AskFault, Event, FailCode, Job, Report},
+    provider::reply::{self, Class, TaskAnswer},
+};
+
+/// While our key is refused, questions teach nothing; this long they pause, in milliseconds.
+const ACCOUNT_PAUSE: i64 = 60_000;
+
+impl Runner {
+    pub(super) async fn ask(&self, job: Job) {
+        let (Some(lease), Some(task)) = (job.lease, job.task.clone()) else { return };
+        let Some((answer, raw)) = self.holding(job.id, lease, self.upstream.ask(&task.id.0)).await else {
+            self.record(job.id, &Event::Released(lease), None).await;
+            return;
+        };
+        let event = match answer {
+            TaskAnswer::Known(known) => Event::Reported(task.id, report(known), lease),
+            TaskAnswer::NotFound => Event::Reported(task.id, Report::NotFound, lease),
+            TaskAnswer::BadKey { message } | TaskAnswer::NoCredits { message } => {
+                unanswered(message, Some(ACCOUNT_PAUSE), lease)
+            }
+            TaskAnswer::Busy { retry_after } => {
+                unanswered("the upstream asks for patience".to_owned(), retry_after.map(super::millis), lease)
+            }
+            TaskAnswer::Nothing { why } => unanswered(why, None, lease),
+        };
+        // What changed nothing is not worth keeping.
+        let evidence =
+            raw.filter(|_| !matches!(event, Event::Unanswered(..) | Event::Reported(_, Report::NotFound, _)));
+        self.record(job.id, &event, evidence.as_deref()).await;
+    }
+}
+
+fn unanswered(message: String, retry_after: Option<i64>, lease: u64) -> Event {
+    Event::Unanswered(AskFault { message, retry_after }, lease)
+}
+
+/// What the reader saw, in the lifecycle's terms.
+fn report(known: reply::Report) -> Report {
+    let message = || known.error.clone().unwrap_or_else(|| "it gives no reason".to_owned());
+    let credits = known.credits;
+    match known.class {
+        Some(Class::Succeeded) => Report::Succeeded { links: known.urls, credits },
+        Some(Class::Failed) => {
+            let code = if known.content_policy { FailCode::ContentPolicy } else { FailCode::UpstreamFailed };
+            Report::Failed { code, message: message(), credits }
+        }
+        Some(Class::Cancelled) => {
+            Report::Failed { code: FailCode::UpstreamCancelled, message: message(), credits }
+        }
+        Some(Class::Queued | Class::Running) | None => {
+            Report::Running { word: known.word, known: known.known_word, progress: known.progress }
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! The gate before the create calls: shut while the upstream refuses the account.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::lifecycle::Millis;
+
+/// Probes come ever more slowly, up to so many times the first wait.
+const SLOWEST: u32 = 40;
+
+/// Why no create calls are made.
+#[derive(Clone, Debug)]
+pub struct Pause {
+    /// The upstream's words.
+    pub why: String,
+    /// Refusals in a row.
+    pub refusals: u32,
+}
+
+/// Open, or shut with one probe now and then: the next queued job. An acceptance opens it.
+pub struct Gate {
+    first_wait: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    pause: Option<Pause>,
+    probe_at: Option<Instant>,
+    last_accepted: Option<Millis>,
+}
+
+impl Gate {
+    pub(super) fn new(first_wait: Duration) -> Self {
+        Self { first_wait, state: Mutex::default() }
+    }
+
+    /// Returns when a create call may be made: at once, or as the next probe.
+    pub(super) async fn opened(&self) {
+        loop {
+            let probe_at = {
+                let mut state = self.lock();
+                match state.probe_at {
+                    None => return,
+                    Some(at) if at <= Instant::now() => {
+                        // This one is the probe; the others go on waiting, for its answer or for the next turn.
+                        state.probe_at = Some(Instant::now() + self.wait(&state));
+                        return;
+                    }
+                    Some(at) => at,
+                }
+            };
+            // Short sleeps, since an acceptance may open the gate meanwhile.
+            tokio::time::sleep_until(probe_at.min(Instant::now() + self.first_wait)).await;
+        }
+    }
+
+    /// The upstream took a job.
+    pub(super) fn accepted(&self, now: Millis) {
+        let mut state = self.lock();
+        state.last_accepted = Some(now);
+        if state.pause.take().is_some() {
+            state.probe_at = None;
+            tracing::info!("the upstream takes jobs again; submitting goes on");
+        }
+    }
+
+    /// The upstream refused the account.
+    pub(super) fn refused(&self, why: &str) {
+        let mut state = self.lock();
+        let refusals = state.pause.as_ref().map_or(0, |pause| pause.refusals) + 1;
+        if refusals == 1 {
+            tracing::error!(
+                why,
+                "the upstream refuses our key or credits; jobs stay queued and one a time probes"
+            );
+        }
+        state.pause = Some(Pause { why: why.to_owned(), refusals });
+        state.probe_at = Some(Instant::now() + self.wait(&state));
+    }
+
+    /// Whether other jobs were accepted since then.
+    pub(super) fn passed_since(&self, then: Millis) -> bool {
+        self.lock().last_accepted.is_some_and(|at| at > then)
+    }
+
+    pub(super) fn pause(&self) -> Option<Pause> {
+        self.lock().pause.clone()
+    }
+
+    fn wait(&self, state: &State) -> Duration {
+        let refusals = state.pause.as_ref().map_or(1, |pause| pause.refusals).max(1);
+        self.first_wait * 2_u32.saturating_pow(refusals - 1).min(SLOWEST)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

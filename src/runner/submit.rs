@@ -1,0 +1,83 @@
+//! The create call: the one act that costs money. It is made once per claim and never repeated here.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::Runner;
+use crate::{
+    lifecycle::{Event, FailCode, Job, Refusal, TaskId, Why},
+    outbound::upstream::Submitted,
+    provider::{
+        reply::{self, RefusalKind, SubmitAnswer},
+        request,
+    },
+};
+
+impl Runner {
+    pub(super) async fn submit(&self, job: Job) {
+        let Some(lease) = job.lease else { return };
+        // The claim was written before this; a byte that leaves later than this could outlive the lease.
+        let last_moment = Instant::now() + self.margin(&job);
+        let document = match self.app.document(job.id).await {
+            Ok(document) => document,
+            Err(error) => {
+                let refusal = Refusal::NotSent(format!("the request could not be read: {error}"));
+                self.record(job.id, &Event::Refused(refusal, lease), None).await;
+                return;
+            }
+        };
+        let callback_url = job.callback.expected.then(|| self.app.callback_url(job.id)).flatten();
+        let body = request::create_body(&document.input, callback_url.as_ref().map(url::Url::as_str));
+        if Instant::now() >= last_moment {
+            let refusal = Refusal::NotSent("this machine was too slow; nothing was sent".to_owned());
+            self.record(job.id, &Event::Refused(refusal, lease), None).await;
+            return;
+        }
+        // The same key each time: should a refusal not have been one, an upstream that honours it finds the first call.
+        let (event, evidence) = match self.upstream.submit(&body, &job.id.to_string()).await {
+            Submitted::NotSent(why) => (Event::Refused(Refusal::NotSent(why), lease), None),
+            Submitted::Silence(why) => {
+                warn!(job = %job.id, why, "the create call was sent and no answer came back");
+                (Event::Unknown(Why::AnswerLost, lease), None)
+            }
+            Submitted::Answered(answer, raw) => (self.answered(&job, answer, lease), Some(raw)),
+        };
+        if matches!(event, Event::Accepted(..)) {
+            self.gate.accepted(self.app.now());
+        }
+        self.record(job.id, &event, evidence.as_deref()).await;
+    }
+
+    /// How long after the claim the first byte may leave.
+    fn margin(&self, job: &Job) -> Duration {
+        let timeout = self.app.config().upstream.submit_timeout;
+        let left = job.due_at.map_or(0, |at| at.since(self.app.now())).max(0);
+        Duration::from_millis(left.cast_unsigned()).saturating_sub(timeout)
+    }
+
+    fn answered(&self, job: &Job, answer: SubmitAnswer, lease: u64) -> Event {
+        match answer {
+            SubmitAnswer::Accepted { task_id } => Event::Accepted(TaskId(task_id), lease),
+            SubmitAnswer::Unknown { why, without_id } => {
+                warn!(job = %job.id, why, "the answer to the create call does not say what became of it");
+                Event::Unknown(if without_id { Why::AcceptedWithoutId } else { Why::AnswerLost }, lease)
+            }
+            SubmitAnswer::Refused(refusal) => Event::Refused(self.refusal(job, refusal), lease),
+        }
+    }
+
+    fn refusal(&self, job: &Job, refusal: reply::Refusal) -> Refusal {
+        match refusal.kind {
+            RefusalKind::Rejected => Refusal::Job(FailCode::UpstreamRejected, refusal.message),
+            RefusalKind::ContentPolicy => Refusal::Job(FailCode::ContentPolicy, refusal.message),
+            RefusalKind::Busy => Refusal::Busy(refusal.retry_after.map(super::millis)),
+            RefusalKind::BadKey | RefusalKind::NoCredits => {
+                self.gate.refused(&refusal.message);
+                let others_pass = job.blocked.is_some_and(|blocked| self.gate.passed_since(blocked.since));
+                Refusal::Account { message: refusal.message, others_pass }
+            }
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Everything put together: opens the store and the archive, binds both listeners, starts the lanes. Tests start it
+//! the same way.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+};
+
+use actix_web::dev::ServerHandle;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use crate::{
+    app::{Addresses, App, AppError},
+    clock::Clock,
+    config::Config,
+    lifecycle::Millis,
+    inbound::{self, Context, Keys},
+    outbound::{
+        archive::{Archive, ArchiveError},
+        download::Downloader,
+        egress::Guard,
+        upstream::Upstream,
+    },
+    runner::Running,
+    store::{Store, StoreError, sled::SledStore},
+};
+
+/// Why the server does not start. Nothing was sent to anybody.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listener cannot be bound.
+    #[error("cannot listen on {address} ({section}): {source}")]
+    Listen {
+        /// The address asked for.
+        address: SocketAddr,
+        /// The configuration's name for it.
+        section: &'static str,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The archive.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// The core.
+    #[error(transparent)]
+    App(#[from] AppError),
+    /// The API keys.
+    #[error("the API keys cannot be read: {0}")]
+    Keys(String),
+    /// A client of ours cannot be set up.
+    #[error("the HTTP client cannot be set up: {0}")]
+    Client(#[from] reqwest::Error),
+    /// Anything else of the system.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// A running server.
+pub struct Server {
+    api: SocketAddr,
+    callback: SocketAddr,
+    app: Arc<App>,
+    store: Arc<SledStore>,
+    lanes: Arc<Running>,
+    streams: CancellationToken,
+    listeners: Vec<(ServerHandle, JoinHandle<io::Result<()>>)>,
+}
+
+impl Server {
+    /// Starts a server; when this returns, both listeners answer and the lanes work.
+    /// Callbacks are asked for at `config.callback.public_url`.
+    ///
+    /// # Errors
+    /// Whatever keeps it from starting.
+    pub async fn start(config: Config, clock: Clock, listeners: Listeners) -> Result<Self, StartError> {
+        let config = Arc::new(config);
+        let Listeners { api, callback } = listeners;
+        let (api_address, callback_address) = (api.local_addr()?, callback.local_addr()?);
+        let external_url = match &config.server.external_url {
+            Some(url) => url.clone(),
+            None => own_url(api_address, &config.server.base_path)?,
+        };
+        let addresses = Addresses { public_url: config.callback.public_url.clone(), external_url };
+        let archive = Arc::new(Archive::open(&config.storage).await?);
+        let store = Arc::new(open_store(Arc::clone(&config), Millis(clock.now_ms())).await?);
+        let app = App::new(Arc::clone(&config), Arc::clone(&store) as Arc<dyn Store>, clock, addresses).await?;
+        let app = Arc::new(app);
+        let guard = Guard::new(config.egress.allow.clone());
+        let downloader = Downloader::new(Arc::clone(&archive), guard, config.download.clone())?;
+        let upstream = Upstream::new(&config.upstream)?;
+        let lanes = Arc::new(Running::start(Arc::clone(&app), upstream, downloader, Arc::clone(&archive)));
+        let streams = CancellationToken::new();
+        let context = Context {
+            app: Arc::clone(&app),
+            archive,
+            keys: Keys::load(&config.auth).map_err(|error| StartError::Keys(error.to_string()))?,
+            lanes: Arc::clone(&lanes),
+            stop: streams.clone(),
+        };
+        let listeners = [inbound::api_server(api, context.clone())?, inbound::callback_server(callback, context)?];
+        let listeners = listeners.map(|server| (server.handle(), tokio::spawn(server))).into();
+        tracing::info!(api = %api_address, callback = %callback_address, "reelhook is ready");
+        Ok(Self { api: api_address, callback: callback_address, app, store, lanes, streams, listeners })
+    }
+
+    /// Where the API listens.
+    #[must_use]
+    pub const fn api(&self) -> SocketAddr {
+        self.api
+    }
+
+    /// Where callbacks are taken.
+    #[must_use]
+    pub const fn callback(&self) -> SocketAddr {
+        self.callback
+    }
+
+    /// The core.
+    #[must_use]
+    pub const fn app(&self) -> &Arc<App> {
+        &self.app
+    }
+
+    /// Ends orderly: claims nothing more, lets running work reach a safe point within `[server] shutdown_grace`, goes
+    /// on taking callbacks until then, and closes the store last.
+    pub async fn stop(self) {
+        tracing::info!("stopping: no new work is begun");
+        self.streams.cancel();
+        self.lanes.drain(self.app.config().server.shutdown_grace).await;
+        for (handle, server) in self.listeners {
+            handle.stop(true).await;
+            if let Err(error) = server.await.map_err(io::Error::other).flatten() {
+                tracing::warn!(%error, "a listener did not end well");
+            }
+        }
+        self.store.close().await;
+        tracing::info!("stopped");
+    }
+}
+
+/// The sockets of a server, bound before anything else: a port in use costs nothing then.
+#[derive(Debug)]
+pub struct Listeners {
+    api: TcpListener,
+    callback: TcpListener,
+}
+
+impl Listeners {
+    /// Binds what the configuration asks for.
+    ///
+    /// # Errors
+    /// [`StartError::Listen`].
+    pub fn bind(config: &Config) -> Result<Self, StartError> {
+        Ok(Self {
+            api: listen(config.server.listen, "[server] listen")?,
+            callback: listen(config.callback.listen, "[callback] listen")?,
+        })
+    }
+
+    /// Where callbacks will be taken.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn callback(&self) -> io::Result<SocketAddr> {
+        self.callback.local_addr()
+    }
+}
+
+/// Opens the store where blocking is allowed.
+async fn open_store(config: Arc<Config>, now: Millis) -> Result<SledStore, StartError> {
+    let policy = Arc::new(crate::app::policy(&config));
+    let opened = tokio::task::spawn_blocking(move || SledStore::open(&config.store, now, &policy)).await;
+    Ok(opened.map_err(io::Error::other)??)
+}
+
+fn listen(address: SocketAddr, section: &'static str) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).map_err(|source| StartError::Listen { address, section, source })
+}
+
+/// The address that the API listens on, as a URL; a wildcard is reached by loopback.
+fn own_url(mut address: SocketAddr, base_path: &str) -> io::Result<Url> {
+    if address.ip().is_unspecified() {
+        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+    }
+    Url::parse(&format!("http://{address}{base_path}")).map_err(io::Error::other)
+}
