@@ -16,8 +16,9 @@ use crate::{
     app::{Addresses, App, AppError},
     clock::Clock,
     config::Config,
-    lifecycle::Millis,
     inbound::{self, Context, Keys},
+    keys::KeyFileError,
+    lifecycle::Millis,
     outbound::{
         archive::{Archive, ArchiveError},
         download::Downloader,
@@ -26,6 +27,7 @@ use crate::{
     },
     runner::Running,
     store::{Store, StoreError, sled::SledStore},
+    telemetry,
 };
 
 /// Why the server does not start. Nothing was sent to anybody.
@@ -51,8 +53,8 @@ pub enum StartError {
     #[error(transparent)]
     App(#[from] AppError),
     /// The API keys.
-    #[error("the API keys cannot be read: {0}")]
-    Keys(String),
+    #[error(transparent)]
+    Keys(#[from] KeyFileError),
     /// A client of ours cannot be set up.
     #[error("the HTTP client cannot be set up: {0}")]
     Client(#[from] reqwest::Error),
@@ -79,6 +81,8 @@ impl Server {
     /// # Errors
     /// Whatever keeps it from starting.
     pub async fn start(config: Config, clock: Clock, listeners: Listeners) -> Result<Self, StartError> {
+        // Before anything counts.
+        telemetry::recorder();
         let config = Arc::new(config);
         let Listeners { api, callback } = listeners;
         let (api_address, callback_address) = (api.local_addr()?, callback.local_addr()?);
@@ -96,14 +100,14 @@ impl Server {
         let upstream = Upstream::new(&config.upstream)?;
         let lanes = Arc::new(Running::start(Arc::clone(&app), upstream, downloader, Arc::clone(&archive)));
         let streams = CancellationToken::new();
-        let context = Context {
+        let context = Arc::new(Context {
             app: Arc::clone(&app),
             archive,
-            keys: Keys::load(&config.auth).map_err(|error| StartError::Keys(error.to_string()))?,
+            keys: Keys::load(&config)?,
             lanes: Arc::clone(&lanes),
             stop: streams.clone(),
-        };
-        let listeners = [inbound::api_server(api, context.clone())?, inbound::callback_server(callback, context)?];
+        });
+        let listeners = [inbound::api_server(api, Arc::clone(&context))?, inbound::callback_server(callback, context)?];
         let listeners = listeners.map(|server| (server.handle(), tokio::spawn(server))).into();
         tracing::info!(api = %api_address, callback = %callback_address, "reelhook is ready");
         Ok(Self { api: api_address, callback: callback_address, app, store, lanes, streams, listeners })

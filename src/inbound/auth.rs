@@ -82,7 +82,7 @@ impl Keys {
     ///
     /// # Errors
     /// The key file is there and cannot be read.
-    pub fn new(config: &Config) -> Result<Self, KeyFileError> {
+    pub fn load(config: &Config) -> Result<Self, KeyFileError> {
         let per_minute = NonZeroU32::new(config.api.rate_limit_per_minute).unwrap_or(NonZeroU32::MIN);
         Ok(Self {
             bootstrap: config.auth.bootstrap_admin_key.clone(),

@@ -13,8 +13,10 @@ use actix_web::{
 use serde::Serialize;
 
 use super::{
+    Context,
     body::Fault,
     kinds::{self, Kind},
+    pages,
 };
 use crate::{
     app::AppError, dashboard, outbound::archive::ArchiveError, provider::models::FieldError, store::StoreError,
@@ -67,6 +69,12 @@ impl Problem {
         if let Ok(value) = value.try_into() {
             self.headers.push((name, value));
         }
+        self
+    }
+
+    /// The connection is closed: what is left of the body would be read as the next request.
+    pub(super) const fn closing(mut self) -> Self {
+        self.closes = true;
         self
     }
 
@@ -184,11 +192,10 @@ impl From<Fault> for Problem {
             Fault::Broken => {
                 let detail = fault.to_string();
                 let status = StatusCode::BAD_REQUEST;
-                return Self { status, closes: true, ..Self::new(&kinds::INVALID_INPUT, detail) };
+                return Self { status, ..Self::new(&kinds::INVALID_INPUT, detail) }.closing();
             }
         };
-        // What is left of the body would be read as the next request.
-        Self { closes: true, ..Self::new(kind, fault.to_string()) }
+        Self::new(kind, fault.to_string()).closing()
     }
 }
 
@@ -204,10 +211,11 @@ pub(super) fn method_not_allowed(allow: &str) -> Problem {
 }
 
 /// `GET /problems/{slug}`: what a kind of problem means and what to do.
-pub(super) async fn page(slug: web::Path<String>) -> Result<HttpResponse, Problem> {
+pub(super) async fn page(context: web::Data<Context>, slug: web::Path<String>) -> Result<HttpResponse, Problem> {
     let kind = kinds::ALL.iter().find(|kind| kind.slug == slug.as_str());
     let kind = kind.ok_or_else(|| Problem::not_found("there is no such kind of problem"))?;
     let text = kind.page.unwrap_or_default();
-    let html = dashboard::problem_page(kind.slug, kind.title, kind.status.as_u16(), kind.retryable, text);
-    Ok(HttpResponse::Ok().content_type("text/html; charset=utf-8").body(html))
+    let base = context.base_path();
+    let html = dashboard::problem(base, kind.slug, kind.title, kind.status.as_u16(), kind.retryable, text);
+    Ok(pages::html(html))
 }
