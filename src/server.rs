@@ -4,10 +4,7 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
 };
 
 use actix_web::dev::ServerHandle;
@@ -19,8 +16,9 @@ use crate::{
     app::{Addresses, App, AppError},
     clock::Clock,
     config::Config,
-    lifecycle::Millis,
     inbound::{self, Context, Keys},
+    keys::KeyFileError,
+    lifecycle::Millis,
     outbound::{
         archive::{Archive, ArchiveError},
         download::Downloader,
@@ -29,6 +27,7 @@ use crate::{
     },
     runner::Running,
     store::{Store, StoreError, sled::SledStore},
+    telemetry,
 };
 
 /// Why the server does not start. Nothing was sent to anybody.
@@ -54,8 +53,8 @@ pub enum StartError {
     #[error(transparent)]
     App(#[from] AppError),
     /// The API keys.
-    #[error("the API keys cannot be read: {0}")]
-    Keys(String),
+    #[error(transparent)]
+    Keys(#[from] KeyFileError),
     /// A client of ours cannot be set up.
     #[error("the HTTP client cannot be set up: {0}")]
     Client(#[from] reqwest::Error),
@@ -82,6 +81,8 @@ impl Server {
     /// # Errors
     /// Whatever keeps it from starting.
     pub async fn start(config: Config, clock: Clock, listeners: Listeners) -> Result<Self, StartError> {
+        // Before anything counts.
+        telemetry::recorder();
         let config = Arc::new(config);
         let Listeners { api, callback } = listeners;
         let (api_address, callback_address) = (api.local_addr()?, callback.local_addr()?);
@@ -92,25 +93,23 @@ impl Server {
         let addresses = Addresses { public_url: config.callback.public_url.clone(), external_url };
         let archive = Arc::new(Archive::open(&config.storage).await?);
         let store = Arc::new(open_store(Arc::clone(&config), Millis(clock.now_ms())).await?);
-        let app = App::new(Arc::clone(&config), Arc::clone(&store) as Arc<dyn Store>, clock, addresses).await?;
+        let app =
+            App::new(Arc::clone(&config), Arc::clone(&store) as Arc<dyn Store>, clock, addresses).await?;
         let app = Arc::new(app);
         let guard = Guard::new(config.egress.allow.clone());
         let downloader = Downloader::new(Arc::clone(&archive), guard, config.download.clone())?;
         let upstream = Upstream::new(&config.upstream)?;
         let lanes = Running::start(Arc::clone(&app), upstream, downloader, Arc::clone(&archive));
         let streams = CancellationToken::new();
-        let ready = Arc::new(AtomicBool::new(false));
-        let keys = Keys::load(&config.auth).map_err(|error| StartError::Keys(error.to_string()))?;
         let context = Arc::new(Context {
             app: Arc::clone(&app),
             archive,
-            keys,
+            keys: Keys::load(&config)?,
             stop: streams.clone(),
-            ready: Arc::clone(&ready),
         });
-        let servers = [inbound::serve_api(api, Arc::clone(&context))?, inbound::serve_callbacks(callback, context)?];
-        let listeners = servers.map(|server| (server.handle(), tokio::spawn(server))).into();
-        ready.store(true, Ordering::Release);
+        let listeners =
+            [inbound::api_server(api, Arc::clone(&context))?, inbound::callback_server(callback, context)?];
+        let listeners = listeners.map(|server| (server.handle(), tokio::spawn(server))).into();
         tracing::info!(api = %api_address, callback = %callback_address, "reelhook is ready");
         Ok(Self { api: api_address, callback: callback_address, app, store, lanes, streams, listeners })
     }

@@ -1,7 +1,8 @@
-//! Logs: text for people, JSON for machines, always on stderr, since stdout is for data.
+//! Logs: text for people, JSON for machines, always on stderr, since stdout is for data. Metrics: for Prometheus.
 
-use std::io::IsTerminal;
+use std::{io::IsTerminal, sync::OnceLock};
 
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tracing::Subscriber;
 use tracing_subscriber::{
     EnvFilter,
@@ -29,6 +30,13 @@ pub enum InitError {
 /// The level is not understood, or logging was set up before.
 pub fn init(log: &Log) -> Result<(), InitError> {
     Ok(subscriber(log, std::io::stderr().is_terminal(), std::io::stderr)?.try_init()?)
+}
+
+/// The metrics of this process. What was counted before the first call is lost. `None` where another recorder was
+/// installed before.
+pub fn recorder() -> Option<&'static PrometheusHandle> {
+    static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
+    RECORDER.get_or_init(|| PrometheusBuilder::new().install_recorder().ok()).as_ref()
 }
 
 fn subscriber<W>(
