@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use reelhook::lifecycle::{Change, Duty, Event, Job, JobId, Millis, Note, Phase, Policy, RetryMode, TaskId};
 
 use crate::{
-    faults::{Fault, admits_doubt},
+    faults::{Fault, admits_doubt, name},
     random::Random,
     support,
     upstream::{Fate, Upstream},
@@ -214,6 +214,9 @@ impl<'a> World<'a> {
             return Ok(());
         };
         let wait = at.since(self.now).max(0);
+        if wait > 0 && !self.items.is_empty() && !self.random.once_in(4) {
+            return self.deliver();
+        }
         (self.now, self.monotone) = (self.now.plus(wait), self.monotone + wait);
         // A deadline and a create call may be due together: either lane may come first.
         let record = &self.records[job].job;
@@ -325,7 +328,7 @@ impl<'a> World<'a> {
                 change.job.phase_name()
             );
         }
-        *self.effects.entry((was.phase_name(), support::name(event))).or_default() += 1;
+        *self.effects.entry((was.phase_name(), name(event))).or_default() += 1;
         let named = change.job.task.as_ref().filter(|task| was.task.as_ref().is_none_or(|t| t.id != task.id));
         let taken = named.map(|task| task.id.clone()).filter(|task| self.is_taken(index, task));
         match (taken, event) {
