@@ -1,0 +1,10 @@
+//! The table of the lifecycle, arm by arm: what each event does to a job in each phase.
+
+mod asking;
+mod callbacks;
+mod fetching;
+mod people;
+mod player;
+mod submitting;
+#[path = "../support/lifecycle.rs"]
+mod support;
