@@ -3,6 +3,8 @@
 //! Nothing is drawn by chance here: wherever several things could happen next, all of them do. An answer that was
 //! given once may arrive now, late, again, or never; the process may die anywhere; a person may cancel at any time.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
+
 #[path = "support/lifecycle.rs"]
 mod support;
 
