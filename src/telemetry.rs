@@ -55,7 +55,11 @@ where
         LogFormat::Text => true,
         LogFormat::Json => false,
     };
-    Ok(if text { Box::new(builder.finish()) } else { Box::new(builder.json().flatten_event(true).with_span_list(false).finish()) })
+    Ok(if text {
+        Box::new(builder.finish())
+    } else {
+        Box::new(builder.json().flatten_event(true).with_span_list(false).finish())
+    })
 }
 
 #[cfg(test)]
