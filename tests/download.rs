@@ -369,6 +369,15 @@ async fn a_cut_file_without_a_length_is_noticed_by_its_boxes_and_continued() {
 }
 
 #[tokio::test]
+async fn a_cut_webm_file_without_a_length_is_noticed_by_its_segment() {
+    let (lab, body) = (Lab::new().await, video::webm(1 << 20));
+    let server = first_spoilt(&body, ETAG, |reply| reply.unframed().cut(500_000, Ending::Close)).await;
+    let stored = lab.fetch(&server.url("/v.webm")).await.unwrap();
+    lab.assert_holds_only(&stored, &body).await;
+    assert_eq!(server.ranges(), [None, Some(500_000)]);
+}
+
+#[tokio::test]
 async fn an_open_ended_box_counts_only_where_the_transfer_tells_the_end() {
     let open_ended: Bytes =
         [video::ftyp(), video::moov(), b"\0\0\0\0mdat".to_vec(), vec![7; 5000]].concat().into();
