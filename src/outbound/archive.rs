@@ -253,3 +253,23 @@ impl From<object_store::Error> for ArchiveError {
         if text.contains("range") { Self::Range(error.to_string()) } else { Self::Io(error.to_string()) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_volume_is_told_apart_from_a_broken_one_wherever_in_the_chain_it_is() {
+        let within = |kind: io::ErrorKind| object_store::Error::Generic {
+            store: "LocalFileSystem",
+            source: Box::new(object_store::Error::Generic {
+                store: "inner",
+                source: Box::new(io::Error::from(kind)),
+            }),
+        };
+        for kind in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded] {
+            assert!(matches!(ArchiveError::from(within(kind)), ArchiveError::NoSpace(_)));
+        }
+        assert!(matches!(ArchiveError::from(within(io::ErrorKind::ReadOnlyFilesystem)), ArchiveError::Io(_)));
+    }
+}

@@ -12,14 +12,13 @@ pub(crate) fn webm(payload: usize) -> Bytes {
     let header =
         b"\x42\x86\x81\x01\x42\xf7\x81\x01\x42\xf2\x81\x04\x42\xf3\x81\x08\x42\x82\x84webm\x42\x87\x81\x04";
     let header = [b"\x1a\x45\xdf\xa3", [0x80 | header.len() as u8].as_slice(), header].concat();
-    let size = (u32::try_from(payload).unwrap() | 1 << 28).to_be_bytes();
+    let size = (payload as u32 | 1 << 28).to_be_bytes();
     [&header, b"\x18\x53\x80\x67".as_slice(), &size, &noise(payload)].concat().into()
 }
 
 /// One box with its header.
 pub(crate) fn boxed(kind: &[u8; 4], payload: &[u8]) -> Vec<u8> {
-    let size = u32::try_from(payload.len() + 8).unwrap();
-    [&size.to_be_bytes(), kind.as_slice(), payload].concat()
+    [&(payload.len() as u32 + 8).to_be_bytes(), kind.as_slice(), payload].concat()
 }
 
 /// The box that every MP4 file begins with.
