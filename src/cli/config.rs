@@ -51,7 +51,7 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
 
 /// The configuration in force, or one line with the first of its problems.
 pub(crate) fn load(path: Option<PathBuf>) -> Result<Loaded, Failure> {
-    config::load(&LoadOptions { path, ..LoadOptions::from_process() }).map_err(|error| {
+    config::load(&options(path)).map_err(|error| {
         let more = match error.problems.len() {
             0 | 1 => String::new(),
             count => format!(" (and {} more, see `reelhook config check`)", count - 1),
@@ -59,6 +59,10 @@ pub(crate) fn load(path: Option<PathBuf>) -> Result<Loaded, Failure> {
         let first = error.problems.first().map(Problem::to_string).unwrap_or_default();
         Failure::usage(format!("the configuration cannot be used: {first}{more}"))
     })
+}
+
+fn options(path: Option<PathBuf>) -> LoadOptions {
+    LoadOptions { path, ..LoadOptions::from_process() }
 }
 
 fn init(path: &Path, output: &Output) -> Result<(), Failure> {
@@ -82,7 +86,7 @@ fn init(path: &Path, output: &Output) -> Result<(), Failure> {
 }
 
 fn check(path: Option<PathBuf>, output: &Output) -> Result<(), Failure> {
-    let (problems, warnings) = match config::load(&LoadOptions { path, ..LoadOptions::from_process() }) {
+    let (problems, warnings) = match config::load(&options(path)) {
         Ok(loaded) => (Vec::new(), loaded.warnings),
         Err(error) => (error.problems, Vec::new()),
     };
