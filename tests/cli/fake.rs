@@ -15,7 +15,7 @@ use actix_web::{
     web::{self, Bytes},
 };
 use assert_cmd::Command;
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};
 
 pub(crate) const ID: &str = "job_0192f0c1a2b37c4d8e5f60718293a4b5";
@@ -92,7 +92,12 @@ impl Answer {
             }
             Self::Broken { length, body } => {
                 let pieces = [Ok(Bytes::from(body)), Err(io::Error::other("broken on purpose"))];
-                HttpResponse::Ok().body(SizedStream::new(length, stream::iter(pieces)))
+                // What is not yet flushed when a stream fails is never sent, and only a pause flushes.
+                let paused = stream::iter(pieces).then(async |piece| {
+                    tokio::task::yield_now().await;
+                    piece
+                });
+                HttpResponse::Ok().body(SizedStream::new(length, Box::pin(paused)))
             }
             Self::Silence => return None,
         })

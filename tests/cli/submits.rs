@@ -4,6 +4,7 @@ use std::{
     io::Read as _,
     process::{Command, Stdio},
     sync::mpsc,
+    time::Duration,
 };
 
 use predicates::prelude::*;
@@ -13,6 +14,9 @@ use crate::{
     downloads::sha256,
     fake::{Answer, Call, Fake, ID, estimate, job},
 };
+
+/// Far longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Prices, creates, and then answers as `later` says.
 fn shop(later: impl Fn(&Call) -> Answer + Send + Sync + 'static) -> Fake {
@@ -196,7 +200,7 @@ fn ctrl_c_leaves_the_job_running_and_says_so() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    told.recv().unwrap();
+    told.recv_timeout(PATIENCE).unwrap();
     let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(sent.success());
     let code = child.wait().unwrap().code();
