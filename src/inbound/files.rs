@@ -76,11 +76,10 @@ async fn serve(
 ) -> Result<HttpResponse, Problem> {
     let file = job.files().find(|file| file.name == name).ok_or_else(|| absent(job, "the file"))?;
     let etag = EntityTag::new_strong(file.sha256.clone());
-    if let Ok(IfNoneMatch::Items(known)) = condition(request) {
-        if known.iter().any(|tag| tag.weak_eq(&etag)) {
+    if let Ok(IfNoneMatch::Items(known)) = condition(request)
+        && known.iter().any(|tag| tag.weak_eq(&etag)) {
             return Ok(HttpResponse::NotModified().insert_header((header::ETAG, etag.to_string())).finish());
         }
-    }
     let (status, first, end) = match part(request, &etag, file.bytes) {
         Part::Whole => (StatusCode::OK, 0, file.bytes),
         Part::Range(first, last) => (StatusCode::PARTIAL_CONTENT, first, last + 1),
@@ -110,7 +109,7 @@ async fn serve(
         .read(&file.location, (status == StatusCode::PARTIAL_CONTENT).then_some(first..end))
         .await?;
     let chunks =
-        read.into_stream().map(|chunk| chunk.map_err(|error| Box::<dyn std::error::Error>::from(error)));
+        read.into_stream().map(|chunk| chunk.map_err(Box::<dyn std::error::Error>::from));
     Ok(answer.body(SizedStream::new(end - first, chunks)))
 }
 

@@ -208,11 +208,10 @@ fn wanted(
         return Ok(false);
     }
     let Some(tag) = &filter.tag else { return Ok(true) };
-    if let Some((job, has)) = *tagged {
-        if job == event.job_id {
+    if let Some((job, has)) = *tagged
+        && job == event.job_id {
             return Ok(has);
         }
-    }
     let has = match record::read(tree, event.job_id) {
         Ok(job) => job.is_some_and(|job| job.tags.contains(tag)),
         Err(Fault::Damaged) => false,

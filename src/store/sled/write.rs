@@ -131,20 +131,18 @@ pub(super) fn insert(
     key: Option<&IdempotencyKey>,
     limits: &Limits,
 ) -> Result<Option<Inserted>, StoreError> {
-    if let Some(key) = key {
-        if let Some((fingerprint, job)) = holder(txn, key)? {
+    if let Some(key) = key
+        && let Some((fingerprint, job)) = holder(txn, key)? {
             let same = fingerprint == key.fingerprint;
             return Ok(Some(if same { Inserted::Replayed(job) } else { Inserted::KeyReused(job.id) }));
         }
-    }
     if limits.queued > 0 && txn.state.tally.queued() >= limits.queued {
         return Ok(Some(Inserted::QueueFull { limit: limits.queued }));
     }
-    if let Some(reserved) = new.reserved {
-        if let Some(over) = ledger::exceeded(txn, reserved, limits)? {
+    if let Some(reserved) = new.reserved
+        && let Some(over) = ledger::exceeded(txn, reserved, limits)? {
             return Ok(Some(over));
         }
-    }
     create(txn, new)?;
     if let Some(key) = key {
         remember_key(txn, key, new.record.id)?;
@@ -256,11 +254,10 @@ pub(super) fn callback(txn: &mut Txn, heard: &Heard, change: Option<&Write>) -> 
             Replaced::Done { successor: None }
         }
     };
-    if matches!(done, Replaced::Done { .. }) {
-        if let Some((key, entry)) = &heard.entry {
+    if matches!(done, Replaced::Done { .. })
+        && let Some((key, entry)) = &heard.entry {
             txn.put(key, entry)?;
         }
-    }
     Ok(done)
 }
 
