@@ -82,16 +82,20 @@ fn remarks(job: &Job) -> Vec<String> {
         Phase::Held { why } => remarks.push(format!(
             "{} A person must decide: `reelhook jobs resolve {}`.",
             match why {
-                Why::AnswerLost => "The create call was sent and its answer was lost, so it may have been charged.",
+                Why::AnswerLost =>
+                    "The create call was sent and its answer was lost, so it may have been charged.",
                 Why::AcceptedWithoutId => "The upstream took the job and named no task.",
-                Why::IdContradicted => "The task that was named for this job is unknown there, or another job's.",
+                Why::IdContradicted =>
+                    "The task that was named for this job is unknown there, or another job's.",
                 Why::Restored => "The record comes from a backup; what happened since is not known.",
             },
             job.id
         )),
         Phase::Settled { outcome: Outcome::Failed { message, .. } } => remarks.push(message.clone()),
         Phase::Settled { outcome: Outcome::Canceled { may_still_charge: true } } => {
-            remarks.push("It had been sent before it was canceled: the upstream may still charge it.".to_owned());
+            remarks.push(
+                "It had been sent before it was canceled: the upstream may still charge it.".to_owned(),
+            );
         }
         _ => {}
     }
@@ -100,7 +104,8 @@ fn remarks(job: &Job) -> Vec<String> {
 }
 
 fn facts(job: &Job) -> Vec<(&'static str, String)> {
-    let mut facts = vec![("Model", job.model.clone()), ("Cost", cost(job)), ("Created", instant(job.created_at))];
+    let mut facts =
+        vec![("Model", job.model.clone()), ("Cost", cost(job)), ("Created", instant(job.created_at))];
     let mut add = |name, value: Option<String>| facts.extend(value.map(|value| (name, value)));
     add("Mode and length", Some(terms(job)).filter(|terms| !terms.is_empty()));
     add("Task", job.task.as_ref().map(|task| task.id.to_string()));
@@ -128,12 +133,12 @@ impl Moment {
         let name = entry.event.kind.name();
         // The raw answer and its links are for the API.
         let data = entry.event.data.as_object().into_iter().flatten().filter(|(name, _)| *name != "raw");
-        let words = data.filter(|(_, value)| !value.is_object() && !value.is_array() && !value.is_null()).map(
-            |(name, value)| match value {
+        let words = data
+            .filter(|(_, value)| !value.is_object() && !value.is_array() && !value.is_null())
+            .map(|(name, value)| match value {
                 Value::String(text) => format!("{name}: {text}"),
                 value => format!("{name}: {value}"),
-            },
-        );
+            });
         Self {
             kind: name.strip_prefix("job.").unwrap_or(&name).replace('_', " "),
             after: format!("+{}", span(entry.event.time.since(start))),

@@ -94,10 +94,10 @@ impl Keys {
 
     fn find(&self, presented: &str) -> Option<Found> {
         let hash = |key: &str| Sha256::digest(key.as_bytes());
-        if let Some(key) = &self.bootstrap {
-            if bool::from(hash(key.expose_secret()).ct_eq(&hash(presented))) {
-                return Some(Found { name: String::new(), scopes: [Scope::Admin].into() });
-            }
+        if let Some(key) = &self.bootstrap
+            && bool::from(hash(key.expose_secret()).ct_eq(&hash(presented)))
+        {
+            return Some(Found { name: String::new(), scopes: [Scope::Admin].into() });
         }
         self.file.as_ref()?.current().find(presented, Timestamp::now())
     }
@@ -113,9 +113,12 @@ impl Keys {
             self.must_be_local(request.method(), headers)?;
             return Ok(Some(Caller { owner: "local".to_owned(), is_admin: true }));
         }
-        let found = presented(headers, access).and_then(|key| self.find(&key)).ok_or_else(|| unauthenticated(access))?;
+        let found = presented(headers, access)
+            .and_then(|key| self.find(&key))
+            .ok_or_else(|| unauthenticated(access))?;
         // A file's key cannot take the name of another kind of caller.
-        let owner = if found.name.is_empty() { "bootstrap".to_owned() } else { format!("key:{}", found.name) };
+        let owner =
+            if found.name.is_empty() { "bootstrap".to_owned() } else { format!("key:{}", found.name) };
         if !found.allows(scope) {
             let detail = format!("the key `{}` lacks the scope `{scope}`; nothing was done", found.name);
             return Err(Problem::new(&kinds::FORBIDDEN, detail));
@@ -149,7 +152,8 @@ impl Keys {
         }
         if headers.contains_key(header::ORIGIN) {
             let origin = text(headers, &header::ORIGIN).unwrap_or_default();
-            let same = origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host));
+            let same =
+                origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host));
             let external = self.external_url.as_ref().map(|url| url.origin().ascii_serialization());
             if !same && external.as_deref() != Some(origin) {
                 return Err(foreign("Origin"));
@@ -184,7 +188,9 @@ impl Watched {
             match KeyFile::load_or_empty(&self.path) {
                 Ok(keys) => known.keys = Arc::new(keys),
                 // A file that is being edited must not lock everybody out.
-                Err(error) => tracing::error!(%error, "the key file cannot be read; the keys stay as they were"),
+                Err(error) => {
+                    tracing::error!(%error, "the key file cannot be read; the keys stay as they were")
+                }
             }
             known.stamp = stamp;
         }
@@ -219,7 +225,8 @@ fn unauthenticated(access: Access) -> Problem {
         Access::Page => "Basic realm=\"reelhook\", charset=\"UTF-8\"",
         _ => "Bearer realm=\"reelhook\"",
     };
-    let detail = "no valid API key came with the request; send `Authorization: Bearer <key>`. Nothing was done";
+    let detail =
+        "no valid API key came with the request; send `Authorization: Bearer <key>`. Nothing was done";
     Problem::new(&kinds::UNAUTHENTICATED, detail).with(header::WWW_AUTHENTICATE, challenge)
 }
 
@@ -246,7 +253,8 @@ pub(super) async fn admit(
 
 fn judge(access: Access, request: &ServiceRequest) -> Result<Option<Caller>, Problem> {
     let context = request.app_data::<web::Data<Context>>();
-    let context = context.ok_or_else(|| Problem::new(&kinds::INTERNAL, "the server was put together without its context"))?;
+    let context = context
+        .ok_or_else(|| Problem::new(&kinds::INTERNAL, "the server was put together without its context"))?;
     let caller = context.keys.admit(access, request)?;
     if context.stop.is_cancelled() && request.method() == Method::POST {
         let detail = "the server is stopping; nothing was created or spent";

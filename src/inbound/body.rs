@@ -39,7 +39,8 @@ pub(super) async fn read(headers: &HeaderMap, payload: &mut Payload, limit: usiz
     if headers.contains_key(header::CONTENT_ENCODING) {
         return Err(Fault::Encoded);
     }
-    let declared = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    let declared =
+        headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if declared.is_some_and(|length| length > limit as u64) {
         return Err(Fault::TooLarge(limit));
     }

@@ -74,14 +74,20 @@ async fn arrive(
     let (body, mut refused, mut answer) = match read {
         Ok(body) => (body, None, None),
         // Not believed, but something happened: the job is looked at.
-        Err(fault @ Fault::TooLarge(_)) => (Bytes::new(), Some(Refused::TooLarge), Some(Problem::from(fault))),
+        Err(fault @ Fault::TooLarge(_)) => {
+            (Bytes::new(), Some(Refused::TooLarge), Some(Problem::from(fault)))
+        }
         Err(fault) => return Err(fault.into()),
     };
     if answer.is_none() {
         let seconds = context.app.now().0.div_euclid(1_000);
-        let verified = signature::verify(settings.signature, &settings.signature_secrets, header, &body, seconds);
+        let verified =
+            signature::verify(settings.signature, &settings.signature_secrets, header, &body, seconds);
         if let Err(forged) = verified {
-            answer = Some(Problem::new(&kinds::UNAUTHENTICATED, format!("the signature does not verify: {forged}")));
+            answer = Some(Problem::new(
+                &kinds::UNAUTHENTICATED,
+                format!("the signature does not verify: {forged}"),
+            ));
             refused = Some(Refused::Signature(forged.to_string()));
         }
     }

@@ -81,7 +81,8 @@ pub(super) async fn show(
     caller: ReqData<Caller>,
     id: Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let absent = || Problem::not_found(format!("there is no callback `{}`", id.chars().take(64).collect::<String>()));
+    let absent =
+        || Problem::not_found(format!("there is no callback `{}`", id.chars().take(64).collect::<String>()));
     let id: CallbackId = id.parse().map_err(|_| absent())?;
     let (record, body) = context.app.store().callback_body(id).await?.ok_or_else(absent)?;
     let mut view = CallbackView::from(record);

@@ -39,7 +39,11 @@ pub(super) async fn cancel(context: Data<Context>, id: Path<String>) -> Result<H
 }
 
 /// `POST /v1/jobs/{id}/retry`
-pub(super) async fn retry(context: Data<Context>, id: Path<String>, body: Json) -> Result<HttpResponse, Problem> {
+pub(super) async fn retry(
+    context: Data<Context>,
+    id: Path<String>,
+    body: Json,
+) -> Result<HttpResponse, Problem> {
     let id = job_id(&id)?;
     let mut members = Members::of(body.0, &["mode"], "")?;
     let modes = [RetryMode::Recheck, RetryMode::Download, RetryMode::Resubmit];
@@ -51,18 +55,25 @@ pub(super) async fn retry(context: Data<Context>, id: Path<String>, body: Json) 
 }
 
 /// `POST /v1/jobs/{id}/resolve`
-pub(super) async fn resolve(context: Data<Context>, id: Path<String>, body: Json) -> Result<HttpResponse, Problem> {
+pub(super) async fn resolve(
+    context: Data<Context>,
+    id: Path<String>,
+    body: Json,
+) -> Result<HttpResponse, Problem> {
     let id = job_id(&id)?;
     let mut members = Members::of(body.0, &["action", "task_id"], "")?;
     let action = members.choice("action", &["attach", "resubmit", "fail"]);
     let task = members.text("task_id");
-    let is_usable = |task: &String| (1..=TASK_ID_MAX).contains(&task.len()) && !task.contains(char::is_control);
+    let is_usable =
+        |task: &String| (1..=TASK_ID_MAX).contains(&task.len()) && !task.contains(char::is_control);
     match (action, &task) {
         (Some("attach"), task) if !task.as_ref().is_some_and(is_usable) => {
             let detail = format!("attach needs the upstream's task_id, of 1 to {TASK_ID_MAX} characters");
             members.wrong("task_id", "required", detail);
         }
-        (Some("resubmit" | "fail"), Some(_)) => members.wrong("task_id", "not_allowed", "only attach takes a task_id"),
+        (Some("resubmit" | "fail"), Some(_)) => {
+            members.wrong("task_id", "not_allowed", "only attach takes a task_id")
+        }
         _ => {}
     }
     members.finish().map_err(Problem::invalid)?;

@@ -23,7 +23,9 @@ use crate::{
 pub(super) async fn all(request: HttpRequest, context: Data<Context>) -> Result<HttpResponse, Problem> {
     let mut params = Params::of(&request, &["after", "limit", "types", "job", "tag"]);
     let kinds = params.read("types", "names of events such as job.succeeded, separated by commas", |text| {
-        text.split(',').map(|name| serde_json::from_value(name.trim().into()).ok()).collect::<Option<Vec<EventKind>>>()
+        text.split(',')
+            .map(|name| serde_json::from_value(name.trim().into()).ok())
+            .collect::<Option<Vec<EventKind>>>()
     });
     let filter = EventFilter {
         kinds: kinds.unwrap_or_default(),
@@ -62,7 +64,12 @@ pub(super) async fn of_job(
     page(&context, after, limit, filter).await
 }
 
-async fn page(context: &Context, after: u64, limit: usize, filter: EventFilter) -> Result<HttpResponse, Problem> {
+async fn page(
+    context: &Context,
+    after: u64,
+    limit: usize,
+    filter: EventFilter,
+) -> Result<HttpResponse, Problem> {
     let mut found: Vec<LogEntry> = Vec::new();
     let (mut read_to, mut more) = (after, true);
     // What is filtered out does not count.
@@ -87,6 +94,7 @@ fn position(request: &HttpRequest, params: &Params) -> Result<Option<u64>, Probl
 }
 
 fn wants_stream(request: &HttpRequest) -> bool {
-    let accept = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let accept =
+        request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     accept.split(',').any(|range| range.split(';').next().unwrap_or_default().trim() == "text/event-stream")
 }

@@ -27,7 +27,10 @@ impl Members {
         members.retain(|name, _| {
             let is_known = known.contains(&name.as_str());
             if !is_known {
-                let detail = format!("there is no member `{name}`{}", did_you_mean(name, known).unwrap_or(hint.to_owned()));
+                let detail = format!(
+                    "there is no member `{name}`{}",
+                    did_you_mean(name, known).unwrap_or(hint.to_owned())
+                );
                 wrong.push(FieldError { pointer: pointer(name), code: "unknown_member", detail });
             }
             is_known
@@ -132,7 +135,12 @@ impl Params {
     }
 
     /// The parameter, read by `read`; `what` says what it must be.
-    pub(super) fn read<T>(&mut self, name: &str, what: &str, read: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+    pub(super) fn read<T>(
+        &mut self,
+        name: &str,
+        what: &str,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<T> {
         let given = self.text(name)?;
         let value = read(given);
         if value.is_none() {
@@ -155,7 +163,8 @@ impl Params {
     /// How many entries a list may have: 1 to 250, 50 unless told.
     pub(super) fn limit(&mut self) -> usize {
         const DEFAULT: usize = 50;
-        self.read("limit", "1 to 250", |text| text.parse().ok().filter(|n| (1..=250).contains(n))).unwrap_or(DEFAULT)
+        self.read("limit", "1 to 250", |text| text.parse().ok().filter(|n| (1..=250).contains(n)))
+            .unwrap_or(DEFAULT)
     }
 
     /// Every mistake, if there is one.
@@ -210,7 +219,14 @@ mod tests {
 
     #[test]
     fn a_limit_is_1_to_250_and_50_unless_told() {
-        for (given, read) in [("", Some(50)), ("limit=1", Some(1)), ("limit=250", Some(250)), ("limit=251", None), ("limit=0", None), ("limit=x", None)] {
+        for (given, read) in [
+            ("", Some(50)),
+            ("limit=1", Some(1)),
+            ("limit=250", Some(250)),
+            ("limit=251", None),
+            ("limit=0", None),
+            ("limit=x", None),
+        ] {
             let mut params = Params::of(&query(given), &["limit"]);
             let limit = params.limit();
             assert_eq!(params.finish().is_ok().then_some(limit), read, "{given}");

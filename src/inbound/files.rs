@@ -6,8 +6,8 @@ use actix_web::{
     http::{
         Method, StatusCode,
         header::{
-            self, ByteRangeSpec, ContentDisposition, DispositionParam, DispositionType, EntityTag, Header as _, IfNoneMatch,
-            IfRange, Range,
+            self, ByteRangeSpec, ContentDisposition, DispositionParam, DispositionType, ETag, EntityTag,
+            Header as _, IfRange, Range,
         },
     },
     web::{Bytes, Data, Path},
@@ -15,7 +15,7 @@ use actix_web::{
 use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
 
-use super::{Context, fields::Params, jobs::job_id, kinds, problem::Problem};
+use super::{Context, conditional, fields::Params, jobs::job_id, kinds, problem::Problem};
 use crate::lifecycle::{Job, Outcome, Phase, StoredFile};
 
 /// `GET,HEAD /v1/jobs/{id}/files/{name}`
@@ -76,10 +76,8 @@ async fn serve(
 ) -> Result<HttpResponse, Problem> {
     let file = job.files().find(|file| file.name == name).ok_or_else(|| absent(job, "the file"))?;
     let etag = EntityTag::new_strong(file.sha256.clone());
-    if let Ok(IfNoneMatch::Items(known)) = condition(request) {
-        if known.iter().any(|tag| tag.weak_eq(&etag)) {
-            return Ok(HttpResponse::NotModified().insert_header((header::ETAG, etag.to_string())).finish());
-        }
+    if conditional::has(request, &etag) == Some(true) {
+        return Ok(HttpResponse::NotModified().insert_header(ETag(etag)).finish());
     }
     let (status, first, end) = match part(request, &etag, file.bytes) {
         Part::Whole => (StatusCode::OK, 0, file.bytes),
@@ -92,7 +90,7 @@ async fn serve(
     };
     let mut answer = HttpResponse::build(status);
     answer
-        .insert_header((header::ETAG, etag.to_string()))
+        .insert_header(ETag(etag))
         .insert_header((header::ACCEPT_RANGES, "bytes"))
         .insert_header((header::CACHE_CONTROL, "private, no-cache"))
         .insert_header((header::CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'; media-src 'self'"))
@@ -105,16 +103,12 @@ async fn serve(
         let nothing = stream::empty::<Result<Bytes, actix_web::Error>>();
         return Ok(answer.body(SizedStream::new(end - first, nothing)));
     }
-    let read = context.archive.read(&file.location, (status == StatusCode::PARTIAL_CONTENT).then_some(first..end)).await?;
-    let chunks = read.into_stream().map(|chunk| chunk.map_err(|error| Box::<dyn std::error::Error>::from(error)));
+    let read = context
+        .archive
+        .read(&file.location, (status == StatusCode::PARTIAL_CONTENT).then_some(first..end))
+        .await?;
+    let chunks = read.into_stream().map(|chunk| chunk.map_err(Box::<dyn std::error::Error>::from));
     Ok(answer.body(SizedStream::new(end - first, chunks)))
-}
-
-fn condition(request: &HttpRequest) -> Result<IfNoneMatch, ()> {
-    if !request.headers().contains_key(header::IF_NONE_MATCH) {
-        return Err(());
-    }
-    IfNoneMatch::parse(request).map_err(|_| ())
 }
 
 enum Part {
@@ -138,9 +132,9 @@ fn part(request: &HttpRequest, etag: &EntityTag, size: u64) -> Part {
     }
     match Range::parse(request) {
         Ok(Range::Bytes(ranges)) => match ranges.as_slice() {
-            [range @ (ByteRangeSpec::FromTo(..) | ByteRangeSpec::From(_) | ByteRangeSpec::Last(_))] => {
-                range.to_satisfiable_range(size).map_or(Part::Beyond, |(first, last)| Part::Range(first, last))
-            }
+            [range @ (ByteRangeSpec::FromTo(..) | ByteRangeSpec::From(_) | ByteRangeSpec::Last(_))] => range
+                .to_satisfiable_range(size)
+                .map_or(Part::Beyond, |(first, last)| Part::Range(first, last)),
             _ => Part::Whole,
         },
         _ => Part::Whole,
@@ -153,13 +147,17 @@ fn is_video(file: &StoredFile) -> bool {
 
 /// What is no video is never shown by a browser.
 fn disposition(file: &StoredFile, download: bool) -> ContentDisposition {
-    let kind = if download || !is_video(file) { DispositionType::Attachment } else { DispositionType::Inline };
+    let kind =
+        if download || !is_video(file) { DispositionType::Attachment } else { DispositionType::Inline };
     ContentDisposition { disposition: kind, parameters: vec![DispositionParam::Filename(file.name.clone())] }
 }
 
 fn absent(job: &Job, what: &str) -> Problem {
     match job.phase {
         Phase::Settled { .. } => Problem::not_found(format!("{} ended without {what}", job.id)),
-        _ => Problem::new(&kinds::FILE_NOT_READY, format!("{} has not ended, so {what} may still come", job.id)),
+        _ => Problem::new(
+            &kinds::FILE_NOT_READY,
+            format!("{} has not ended, so {what} may still come", job.id),
+        ),
     }
 }

@@ -53,5 +53,7 @@ pub(super) async fn metrics(context: Data<Context>) -> Result<HttpResponse, Prob
         recorder.run_upkeep();
         recorder.render()
     });
-    Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text.unwrap_or_default()))
+    Ok(HttpResponse::Ok()
+        .content_type("text/plain; version=0.0.4; charset=utf-8")
+        .body(text.unwrap_or_default()))
 }

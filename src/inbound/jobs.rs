@@ -2,10 +2,7 @@
 
 use actix_web::{
     HttpRequest, HttpResponse,
-    http::{
-        StatusCode,
-        header::{self, EntityTag, Header as _, IfNoneMatch},
-    },
+    http::{StatusCode, header::ETag},
     web::{Data, Path, ReqData},
 };
 use jiff::Timestamp;
@@ -15,6 +12,7 @@ use super::{
     Context,
     auth::Caller,
     body::Json,
+    conditional,
     fields::{Members, Params},
     kinds,
     problem::Problem,
@@ -73,7 +71,11 @@ fn wish(body: Value, context: &Context) -> Result<NewRequest, Problem> {
     let hint = "; the upstream's own members, such as prompt and model, belong into `input`";
     let mut members = Members::of(body, &MEMBERS, hint)?;
     if members.take("notify").is_some() {
-        members.wrong("notify", "not_offered", "this version does not send webhooks; follow /v1/events, or ask with ?wait=");
+        members.wrong(
+            "notify",
+            "not_offered",
+            "this version does not send webhooks; follow /v1/events, or ask with ?wait=",
+        );
     }
     let new = NewRequest {
         input: members.take("input").unwrap_or_default(),
@@ -110,7 +112,9 @@ fn deadline(text: &str) -> Option<Deadline> {
 fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, Problem> {
     let Some(value) = request.headers().get("idempotency-key") else { return Ok(None) };
     let key = value.to_str().map(str::to_owned);
-    key.map(Some).map_err(|_| Problem::invalid_at("Idempotency-Key", "characters", "the key has visible ASCII characters only"))
+    key.map(Some).map_err(|_| {
+        Problem::invalid_at("Idempotency-Key", "characters", "the key has visible ASCII characters only")
+    })
 }
 
 fn has_ended(job: &Job) -> bool {
@@ -119,9 +123,8 @@ fn has_ended(job: &Job) -> bool {
 
 /// `GET /v1/jobs`
 pub(super) async fn list(request: HttpRequest, context: Data<Context>) -> Result<HttpResponse, Problem> {
-    let known = [
-        "status", "phase", "model", "tag", "via", "created_after", "created_before", "q", "limit", "cursor",
-    ];
+    let known =
+        ["status", "phase", "model", "tag", "via", "created_after", "created_before", "q", "limit", "cursor"];
     let mut params = Params::of(&request, &known);
     let own = |params: &Params, name| params.text(name).map(str::to_owned);
     let filter = JobFilter {
@@ -158,7 +161,10 @@ pub(super) fn cursor<T: std::str::FromStr>(params: &Params) -> Result<Option<T>,
 }
 
 pub(super) fn invalid_cursor(name: &str) -> Problem {
-    Problem::new(&kinds::INVALID_CURSOR, format!("{name} is not one that this server gave; begin again without it"))
+    Problem::new(
+        &kinds::INVALID_CURSOR,
+        format!("{name} is not one that this server gave; begin again without it"),
+    )
 }
 
 /// `GET /v1/jobs/{id}`
@@ -172,7 +178,7 @@ pub(super) async fn show(
     params.finish()?;
     let mut job = context.app.get(job_id(&id)?).await?;
     if !patience.is_zero() {
-        let until = match is_known(&request, job.revision) {
+        let until = match conditional::has(&request, &view::etag(job.revision)) {
             Some(true) => Some(Until::Past(job.revision)),
             Some(false) => None,
             None => Some(Until::Terminal),
@@ -181,25 +187,14 @@ pub(super) async fn show(
             job = wait::wait(job.id, until, patience, &context).await?;
         }
     }
-    if is_known(&request, job.revision) == Some(true) {
-        return Ok(HttpResponse::NotModified().insert_header((header::ETAG, view::etag(job.revision))).finish());
+    if conditional::has(&request, &view::etag(job.revision)) == Some(true) {
+        return Ok(HttpResponse::NotModified().insert_header(ETag(view::etag(job.revision))).finish());
     }
     view::answer(job, StatusCode::OK, &context).await
 }
 
-/// Whether the caller has this revision already, by its `If-None-Match`; none without one.
-fn is_known(request: &HttpRequest, revision: u64) -> Option<bool> {
-    if !request.headers().contains_key(header::IF_NONE_MATCH) {
-        return None;
-    }
-    let tag = EntityTag::new_strong(revision.to_string());
-    Some(match IfNoneMatch::parse(request).ok()? {
-        IfNoneMatch::Any => true,
-        IfNoneMatch::Items(tags) => tags.iter().any(|known| known.weak_eq(&tag)),
-    })
-}
-
 /// The id of a path. One that cannot be an id is one of no job.
 pub(super) fn job_id(text: &str) -> Result<JobId, Problem> {
-    text.parse().map_err(|error| Problem::new(&kinds::JOB_NOT_FOUND, format!("{error}, so there is no such job")))
+    text.parse()
+        .map_err(|error| Problem::new(&kinds::JOB_NOT_FOUND, format!("{error}, so there is no such job")))
 }

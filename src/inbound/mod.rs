@@ -7,6 +7,7 @@ mod auth;
 mod body;
 mod callback;
 mod callbacks;
+mod conditional;
 mod decisions;
 mod events;
 mod fields;
@@ -24,12 +25,7 @@ mod stream;
 mod view;
 mod wait;
 
-use std::{
-    io,
-    net::TcpListener,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, net::TcpListener, sync::Arc, time::Duration};
 
 use actix_web::{App as HttpApp, HttpServer, dev::Server, middleware::from_fn, web};
 use tokio_util::sync::CancellationToken;
@@ -75,11 +71,11 @@ pub fn api_server(listener: TcpListener, context: Arc<Context>) -> io::Result<Se
             .default_service(web::to(problem::no_such_route))
             .service(web::scope(&base_path).configure(api))
     })
-        .client_request_timeout(HEAD_DEADLINE)
-        .keep_alive(KEEP_ALIVE)
-        .disable_signals()
-        .shutdown_timeout(grace.as_secs())
-        .listen(listener)?;
+    .client_request_timeout(HEAD_DEADLINE)
+    .keep_alive(KEEP_ALIVE)
+    .disable_signals()
+    .shutdown_timeout(grace.as_secs())
+    .listen(listener)?;
     Ok(server.run())
 }
 
@@ -93,11 +89,11 @@ pub fn callback_server(listener: TcpListener, context: Arc<Context>) -> io::Resu
     let server = HttpServer::new(move || {
         HttpApp::new().app_data(web::Data::from(Arc::clone(&context))).configure(callback)
     })
-        .client_request_timeout(HEAD_DEADLINE)
-        .keep_alive(KEEP_ALIVE)
-        .disable_signals()
-        .shutdown_timeout(grace.as_secs())
-        .listen(listener)?;
+    .client_request_timeout(HEAD_DEADLINE)
+    .keep_alive(KEEP_ALIVE)
+    .disable_signals()
+    .shutdown_timeout(grace.as_secs())
+    .listen(listener)?;
     Ok(server.run())
 }
 

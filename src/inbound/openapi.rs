@@ -29,7 +29,9 @@ mod tests {
         let document = document();
         let mut listed = BTreeSet::new();
         for (path, methods) in document["paths"].as_object().unwrap() {
-            for (method, operation) in methods.as_object().unwrap().iter().filter(|(name, _)| *name != "parameters") {
+            for (method, operation) in
+                methods.as_object().unwrap().iter().filter(|(name, _)| *name != "parameters")
+            {
                 listed.insert((path.clone(), method.to_uppercase(), operation["security"].to_string()));
             }
         }
@@ -48,10 +50,14 @@ mod tests {
     fn the_document_is_of_this_version_and_names_every_kind_of_problem() {
         let document = document();
         assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
-        let named = document["components"]["schemas"]["Problem"]["properties"]["code"]["enum"].as_array().unwrap();
+        let named =
+            document["components"]["schemas"]["Problem"]["properties"]["code"]["enum"].as_array().unwrap();
         let slugs = kinds::ALL.iter().map(|kind| kind.slug);
         let plain = ["not-found", "method-not-allowed", "request-timeout", "range-not-satisfiable"];
-        assert_eq!(named.iter().map(|slug| slug.as_str().unwrap()).collect::<Vec<_>>(), slugs.chain(plain).collect::<Vec<_>>());
+        assert_eq!(
+            named.iter().map(|slug| slug.as_str().unwrap()).collect::<Vec<_>>(),
+            slugs.chain(plain).collect::<Vec<_>>()
+        );
     }
 
     #[test]

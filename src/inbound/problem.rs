@@ -19,7 +19,8 @@ use super::{
     pages,
 };
 use crate::{
-    app::AppError, dashboard, outbound::archive::ArchiveError, provider::models::FieldError, store::StoreError,
+    app::AppError, dashboard, outbound::archive::ArchiveError, provider::models::FieldError,
+    store::StoreError,
 };
 
 /// Seconds after which a store that failed is worth another try.
@@ -90,7 +91,8 @@ impl Problem {
     /// The answer, with the id under which the log knows the request.
     pub(super) fn response(&self, request_id: &str) -> HttpResponse {
         let kind = self.kind;
-        let type_uri = kind.page.map_or_else(|| "about:blank".to_owned(), |_| format!("/problems/{}", kind.slug));
+        let type_uri =
+            kind.page.map_or_else(|| "about:blank".to_owned(), |_| format!("/problems/{}", kind.slug));
         let body = Document {
             type_uri,
             title: kind.title,
@@ -178,7 +180,9 @@ impl From<ArchiveError> for Problem {
         tracing::warn!(%error, "a stored file cannot be read");
         match error {
             ArchiveError::NotFound(_) => Self::not_found("the file is not in the archive any more"),
-            _ => Self::new(&kinds::STORE_UNAVAILABLE, "the archive of videos cannot be read just now").later(),
+            _ => {
+                Self::new(&kinds::STORE_UNAVAILABLE, "the archive of videos cannot be read just now").later()
+            }
         }
     }
 }
@@ -211,7 +215,10 @@ pub(super) fn method_not_allowed(allow: &str) -> Problem {
 }
 
 /// `GET /problems/{slug}`: what a kind of problem means and what to do.
-pub(super) async fn page(context: web::Data<Context>, slug: web::Path<String>) -> Result<HttpResponse, Problem> {
+pub(super) async fn page(
+    context: web::Data<Context>,
+    slug: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
     let kind = kinds::ALL.iter().find(|kind| kind.slug == slug.as_str());
     let kind = kind.ok_or_else(|| Problem::not_found("there is no such kind of problem"))?;
     let text = kind.page.unwrap_or_default();

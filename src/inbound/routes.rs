@@ -58,7 +58,8 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 pub fn api(config: &mut ServiceConfig) {
     let mut endpoints = endpoints();
     while let Some(path) = endpoints.first().map(|endpoint| endpoint.path) {
-        let (here, others): (Vec<_>, Vec<_>) = endpoints.into_iter().partition(|endpoint| endpoint.path == path);
+        let (here, others): (Vec<_>, Vec<_>) =
+            endpoints.into_iter().partition(|endpoint| endpoint.path == path);
         endpoints = others;
         let allow = here.iter().map(|endpoint| endpoint.method.as_str()).collect::<Vec<_>>().join(", ");
         let refuse = move || {
@@ -67,7 +68,8 @@ pub fn api(config: &mut ServiceConfig) {
         };
         let resource = here.into_iter().fold(web::resource(path), |resource, endpoint| {
             let access = endpoint.access;
-            resource.route(endpoint.route.wrap(from_fn(move |request, next| auth::admit(access, request, next))))
+            resource
+                .route(endpoint.route.wrap(from_fn(move |request, next| auth::admit(access, request, next))))
         });
         config.service(resource.default_service(web::to(refuse)));
     }

@@ -113,7 +113,8 @@ fn callbacks(jobs: &[Job]) -> Callbacks {
     let lag = |job: &Job| Some(job.times.confirmed_at?.since(job.callback.first_at?).max(0));
     let mut lags: Vec<i64> = jobs.iter().filter_map(lag).collect();
     lags.sort_unstable();
-    let at = |percent: usize| lags.get((lags.len() * percent / 100).min(lags.len().saturating_sub(1))).copied();
+    let at =
+        |percent: usize| lags.get((lags.len() * percent / 100).min(lags.len().saturating_sub(1))).copied();
     let all = by_callback + by_poll;
     Callbacks {
         completed_via_callback: by_callback,

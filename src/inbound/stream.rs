@@ -100,7 +100,8 @@ impl Follower {
             Some(id) => store.load(id).await?,
             None => None,
         };
-        let ended = self.job.is_some() && job.as_ref().is_none_or(|job| matches!(job.phase, Phase::Settled { .. }));
+        let ended =
+            self.job.is_some() && job.as_ref().is_none_or(|job| matches!(job.phase, Phase::Settled { .. }));
         if ended {
             // The log ends at what is durable: wait until the end that was seen is.
             store.barrier().await?;

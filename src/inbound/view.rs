@@ -2,7 +2,10 @@
 
 use actix_web::{
     HttpResponse,
-    http::{StatusCode, header},
+    http::{
+        StatusCode,
+        header::{self, ETag, EntityTag},
+    },
 };
 use jiff::Timestamp;
 use serde::Serialize;
@@ -18,7 +21,8 @@ use crate::{
 
 /// RFC 3339 in UTC with milliseconds.
 pub(super) fn time(at: Millis) -> String {
-    let at = Timestamp::from_millisecond(at.0).unwrap_or(if at.0 < 0 { Timestamp::MIN } else { Timestamp::MAX });
+    let at =
+        Timestamp::from_millisecond(at.0).unwrap_or(if at.0 < 0 { Timestamp::MIN } else { Timestamp::MAX });
     format!("{at:.3}")
 }
 
@@ -115,7 +119,9 @@ struct DeliveriesView {
 impl JobView {
     fn new(job: Job, document: Document, context: &Context) -> Self {
         let error = match job.outcome() {
-            Some(Outcome::Failed { code, message, .. }) => Some(ErrorView { code: *code, message: message.clone() }),
+            Some(Outcome::Failed { code, message, .. }) => {
+                Some(ErrorView { code: *code, message: message.clone() })
+            }
             _ => None,
         };
         Self {
@@ -195,7 +201,7 @@ pub(super) async fn view(job: Job, context: &Context) -> Result<JobView, Problem
 pub(super) async fn answer(job: Job, status: StatusCode, context: &Context) -> Result<HttpResponse, Problem> {
     let etag = etag(job.revision);
     let view = view(job, context).await?;
-    Ok(HttpResponse::build(status).insert_header((header::ETAG, etag)).json(view))
+    Ok(HttpResponse::build(status).insert_header(ETag(etag)).json(view))
 }
 
 /// The job as the answer to whoever made it.
@@ -218,8 +224,8 @@ pub(super) async fn created(
 }
 
 /// A strong validator: each change of a job is a new revision.
-pub(super) fn etag(revision: u64) -> String {
-    format!("\"{revision}\"")
+pub(super) fn etag(revision: u64) -> EntityTag {
+    EntityTag::new_strong(revision.to_string())
 }
 
 /// An entry of the event log.

@@ -44,7 +44,12 @@ fn preferred(request: &HttpRequest) -> Option<Duration> {
 }
 
 /// The job once what is waited for is so, after `timeout`, or when the server stops.
-pub(super) async fn wait(id: JobId, until: Until, timeout: Duration, context: &Context) -> Result<Job, Problem> {
+pub(super) async fn wait(
+    id: JobId,
+    until: Until,
+    timeout: Duration,
+    context: &Context,
+) -> Result<Job, Problem> {
     tokio::select! {
         job = context.app.wait(id, until, timeout) => Ok(job?),
         () = context.stop.cancelled() => Ok(context.app.get(id).await?),
@@ -71,7 +76,8 @@ mod tests {
 
     #[test]
     fn a_preference_to_wait_is_found_among_others_and_nonsense_is_ignored() {
-        let read = |value: &str| preferred(&TestRequest::default().insert_header((PREFER, value)).to_http_request());
+        let read =
+            |value: &str| preferred(&TestRequest::default().insert_header((PREFER, value)).to_http_request());
         assert_eq!(read("wait=5"), Some(Duration::from_secs(5)));
         assert_eq!(read("respond-async, Wait = \"5\""), Some(Duration::from_secs(5)));
         for other in ["respond-async", "wait", "wait=soon", "wait=-1"] {
