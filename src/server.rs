@@ -4,7 +4,10 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use actix_web::dev::ServerHandle;
@@ -93,23 +96,25 @@ impl Server {
         let addresses = Addresses { public_url: config.callback.public_url.clone(), external_url };
         let archive = Arc::new(Archive::open(&config.storage).await?);
         let store = Arc::new(open_store(Arc::clone(&config), Millis(clock.now_ms())).await?);
-        let app =
-            App::new(Arc::clone(&config), Arc::clone(&store) as Arc<dyn Store>, clock, addresses).await?;
+        let app = App::new(Arc::clone(&config), Arc::clone(&store) as Arc<dyn Store>, clock, addresses).await?;
         let app = Arc::new(app);
         let guard = Guard::new(config.egress.allow.clone());
         let downloader = Downloader::new(Arc::clone(&archive), guard, config.download.clone())?;
         let upstream = Upstream::new(&config.upstream)?;
         let lanes = Running::start(Arc::clone(&app), upstream, downloader, Arc::clone(&archive));
         let streams = CancellationToken::new();
+        let ready = Arc::new(AtomicBool::new(false));
+        let keys = Keys::load(&config)?;
         let context = Arc::new(Context {
             app: Arc::clone(&app),
             archive,
-            keys: Keys::load(&config)?,
+            keys,
             stop: streams.clone(),
+            ready: Arc::clone(&ready),
         });
-        let listeners =
-            [inbound::api_server(api, Arc::clone(&context))?, inbound::callback_server(callback, context)?];
-        let listeners = listeners.map(|server| (server.handle(), tokio::spawn(server))).into();
+        let servers = [inbound::serve_api(api, Arc::clone(&context))?, inbound::serve_callbacks(callback, context)?];
+        let listeners = servers.map(|server| (server.handle(), tokio::spawn(server))).into();
+        ready.store(true, Ordering::Release);
         tracing::info!(api = %api_address, callback = %callback_address, "reelhook is ready");
         Ok(Self { api: api_address, callback: callback_address, app, store, lanes, streams, listeners })
     }

@@ -95,9 +95,10 @@ impl Keys {
     fn find(&self, presented: &str) -> Option<Found> {
         let hash = |key: &str| Sha256::digest(key.as_bytes());
         if let Some(key) = &self.bootstrap
-            && bool::from(hash(key.expose_secret()).ct_eq(&hash(presented))) {
-                return Some(Found { name: String::new(), scopes: [Scope::Admin].into() });
-            }
+            && bool::from(hash(key.expose_secret()).ct_eq(&hash(presented)))
+        {
+            return Some(Found { name: String::new(), scopes: [Scope::Admin].into() });
+        }
         self.file.as_ref()?.current().find(presented, Timestamp::now())
     }
 

@@ -6,8 +6,8 @@ use actix_web::{
     http::{
         Method, StatusCode,
         header::{
-            self, ByteRangeSpec, ContentDisposition, DispositionParam, DispositionType, EntityTag,
-            Header as _, IfNoneMatch, IfRange, Range,
+            self, ByteRangeSpec, ContentDisposition, DispositionParam, DispositionType, ETag, EntityTag,
+            Header as _, IfRange, Range,
         },
     },
     web::{Bytes, Data, Path},
@@ -15,7 +15,7 @@ use actix_web::{
 use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
 
-use super::{Context, fields::Params, jobs::job_id, kinds, problem::Problem};
+use super::{Context, conditional, fields::Params, jobs::job_id, kinds, problem::Problem};
 use crate::lifecycle::{Job, Outcome, Phase, StoredFile};
 
 /// `GET,HEAD /v1/jobs/{id}/files/{name}`
@@ -76,10 +76,9 @@ async fn serve(
 ) -> Result<HttpResponse, Problem> {
     let file = job.files().find(|file| file.name == name).ok_or_else(|| absent(job, "the file"))?;
     let etag = EntityTag::new_strong(file.sha256.clone());
-    if let Ok(IfNoneMatch::Items(known)) = condition(request)
-        && known.iter().any(|tag| tag.weak_eq(&etag)) {
-            return Ok(HttpResponse::NotModified().insert_header((header::ETAG, etag.to_string())).finish());
-        }
+    if conditional::has(request, &etag) == Some(true) {
+        return Ok(HttpResponse::NotModified().insert_header(ETag(etag)).finish());
+    }
     let (status, first, end) = match part(request, &etag, file.bytes) {
         Part::Whole => (StatusCode::OK, 0, file.bytes),
         Part::Range(first, last) => (StatusCode::PARTIAL_CONTENT, first, last + 1),
@@ -91,7 +90,7 @@ async fn serve(
     };
     let mut answer = HttpResponse::build(status);
     answer
-        .insert_header((header::ETAG, etag.to_string()))
+        .insert_header(ETag(etag))
         .insert_header((header::ACCEPT_RANGES, "bytes"))
         .insert_header((header::CACHE_CONTROL, "private, no-cache"))
         .insert_header((header::CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'; media-src 'self'"))
@@ -108,16 +107,8 @@ async fn serve(
         .archive
         .read(&file.location, (status == StatusCode::PARTIAL_CONTENT).then_some(first..end))
         .await?;
-    let chunks =
-        read.into_stream().map(|chunk| chunk.map_err(Box::<dyn std::error::Error>::from));
+    let chunks = read.into_stream().map(|chunk| chunk.map_err(Box::<dyn std::error::Error>::from));
     Ok(answer.body(SizedStream::new(end - first, chunks)))
-}
-
-fn condition(request: &HttpRequest) -> Result<IfNoneMatch, ()> {
-    if !request.headers().contains_key(header::IF_NONE_MATCH) {
-        return Err(());
-    }
-    IfNoneMatch::parse(request).map_err(|_| ())
 }
 
 enum Part {

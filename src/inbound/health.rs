@@ -1,5 +1,7 @@
 //! For whoever watches the process: alive, ready, and how it does.
 
+use std::sync::atomic::Ordering;
+
 use actix_web::{HttpRequest, HttpResponse, web::Data};
 use metrics::gauge;
 use serde_json::{Value, json};
@@ -14,14 +16,13 @@ pub(super) async fn live() -> HttpResponse {
     HttpResponse::Ok().json(json!({ "status": "alive" }))
 }
 
-/// `GET /readyz`: the store is open and both listeners are bound, which they are before the first request can come.
-/// Never depends on anybody outside; `?verbose` tells of them.
+/// `GET /readyz`: the store is open and both listeners serve. Never depends on anybody outside; `?verbose` tells of them.
 pub(super) async fn ready(request: HttpRequest, context: Data<Context>) -> Result<HttpResponse, Problem> {
     let params = Params::of(&request, &["verbose"]);
     let is_verbose = params.flag("verbose");
     params.finish()?;
     let store_is_open = context.app.store().counts().await.is_ok();
-    let is_ready = store_is_open && !context.stop.is_cancelled();
+    let is_ready = store_is_open && context.ready.load(Ordering::Acquire) && !context.stop.is_cancelled();
     let mut body = json!({ "status": if is_ready { "ready" } else { "not_ready" } });
     if is_verbose {
         body["checks"] = checks(&context, store_is_open);
@@ -33,12 +34,10 @@ pub(super) async fn ready(request: HttpRequest, context: Data<Context>) -> Resul
 fn checks(context: &Context, store_is_open: bool) -> Value {
     let min_free = context.app.config().storage.min_free;
     let free = context.archive.free_space().ok();
-    let pause = context.app.pause();
     json!({
         "store": { "open": store_is_open, "roomy": context.app.store().roomy() },
         "stopping": context.stop.is_cancelled(),
         "archive": { "free_bytes": free, "roomy": free.map(|free| free >= min_free) },
-        "upstream": { "submits_paused": pause.is_some(), "refusals": pause.map_or(0, |pause| pause.refusals) },
         "callbacks": { "expected": context.app.config().callback.public_url.is_some() },
     })
 }

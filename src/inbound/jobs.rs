@@ -2,10 +2,7 @@
 
 use actix_web::{
     HttpRequest, HttpResponse,
-    http::{
-        StatusCode,
-        header::{self, EntityTag, Header as _, IfNoneMatch},
-    },
+    http::{StatusCode, header::ETag},
     web::{Data, Path, ReqData},
 };
 use jiff::Timestamp;
@@ -15,6 +12,7 @@ use super::{
     Context,
     auth::Caller,
     body::Json,
+    conditional,
     fields::{Members, Params},
     kinds,
     problem::Problem,
@@ -180,7 +178,7 @@ pub(super) async fn show(
     params.finish()?;
     let mut job = context.app.get(job_id(&id)?).await?;
     if !patience.is_zero() {
-        let until = match is_known(&request, job.revision) {
+        let until = match conditional::has(&request, &view::etag(job.revision)) {
             Some(true) => Some(Until::Past(job.revision)),
             Some(false) => None,
             None => Some(Until::Terminal),
@@ -189,24 +187,10 @@ pub(super) async fn show(
             job = wait::wait(job.id, until, patience, &context).await?;
         }
     }
-    if is_known(&request, job.revision) == Some(true) {
-        return Ok(HttpResponse::NotModified()
-            .insert_header((header::ETAG, view::etag(job.revision)))
-            .finish());
+    if conditional::has(&request, &view::etag(job.revision)) == Some(true) {
+        return Ok(HttpResponse::NotModified().insert_header(ETag(view::etag(job.revision))).finish());
     }
     view::answer(job, StatusCode::OK, &context).await
-}
-
-/// Whether the caller has this revision already, by its `If-None-Match`; none without one.
-fn is_known(request: &HttpRequest, revision: u64) -> Option<bool> {
-    if !request.headers().contains_key(header::IF_NONE_MATCH) {
-        return None;
-    }
-    let tag = EntityTag::new_strong(revision.to_string());
-    Some(match IfNoneMatch::parse(request).ok()? {
-        IfNoneMatch::Any => true,
-        IfNoneMatch::Items(tags) => tags.iter().any(|known| known.weak_eq(&tag)),
-    })
 }
 
 /// The id of a path. One that cannot be an id is one of no job.

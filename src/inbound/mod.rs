@@ -7,6 +7,7 @@ mod auth;
 mod body;
 mod callback;
 mod callbacks;
+mod conditional;
 mod decisions;
 mod events;
 mod fields;
@@ -24,7 +25,7 @@ mod stream;
 mod view;
 mod wait;
 
-use std::{io, net::TcpListener, sync::Arc, time::Duration};
+use std::{io, net::TcpListener, sync::{Arc, atomic::AtomicBool}, time::Duration};
 
 use actix_web::{App as HttpApp, HttpServer, dev::Server, middleware::from_fn, web};
 use tokio_util::sync::CancellationToken;
@@ -46,6 +47,8 @@ pub struct Context {
     pub keys: Keys,
     /// Cancelled when the process is about to stop: streams and waits end, new jobs are refused.
     pub stop: CancellationToken,
+    /// The store is open and both listeners serve.
+    pub ready: Arc<AtomicBool>,
 }
 
 /// A request's head must be complete within this. Signals are the caller's affair: there are two servers.
@@ -57,7 +60,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// The listener cannot be used.
-pub fn api_server(listener: TcpListener, context: Arc<Context>) -> io::Result<Server> {
+pub fn serve_api(listener: TcpListener, context: Arc<Context>) -> io::Result<Server> {
     let grace = context.app.config().server.shutdown_grace;
     let base_path = context.app.config().server.base_path.trim_end_matches('/').to_owned();
     let server = HttpServer::new(move || {
@@ -80,7 +83,7 @@ pub fn api_server(listener: TcpListener, context: Arc<Context>) -> io::Result<Se
 ///
 /// # Errors
 /// The listener cannot be used.
-pub fn callback_server(listener: TcpListener, context: Arc<Context>) -> io::Result<Server> {
+pub fn serve_callbacks(listener: TcpListener, context: Arc<Context>) -> io::Result<Server> {
     let grace = context.app.config().server.shutdown_grace;
     // No middleware: this is the hot path, and its URLs must not reach a log.
     let server = HttpServer::new(move || {

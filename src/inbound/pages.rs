@@ -2,11 +2,11 @@
 
 use actix_web::{
     HttpRequest, HttpResponse,
-    http::header::{self, EntityTag, Header as _, IfNoneMatch},
+    http::header::{self, ETag, EntityTag},
     web::{Data, Path},
 };
 
-use super::{Context, jobs::job_id, problem::Problem};
+use super::{Context, conditional, jobs::job_id, problem::Problem};
 use crate::{
     app::{AppError, Document},
     dashboard::{self, Page},
@@ -63,10 +63,9 @@ pub(super) async fn asset(request: HttpRequest, name: Path<String>) -> Result<Ht
     let asset = dashboard::asset(&name).ok_or_else(|| Problem::not_found("there is no such asset"))?;
     let etag = EntityTag::new_strong(asset.hash);
     let mut answer = HttpResponse::Ok();
-    if matches!(IfNoneMatch::parse(&request), Ok(IfNoneMatch::Items(known)) if known.iter().any(|tag| tag.weak_eq(&etag)))
-    {
+    if conditional::has(&request, &etag) == Some(true) {
         answer = HttpResponse::NotModified();
     }
-    answer.insert_header((header::ETAG, etag.to_string())).insert_header((header::CACHE_CONTROL, "no-cache"));
+    answer.insert_header(ETag(etag)).insert_header((header::CACHE_CONTROL, "no-cache"));
     Ok(answer.content_type(asset.content_type).body(asset.content))
 }

@@ -2,7 +2,10 @@
 
 use actix_web::{
     HttpResponse,
-    http::{StatusCode, header},
+    http::{
+        StatusCode,
+        header::{self, ETag, EntityTag},
+    },
 };
 use jiff::Timestamp;
 use serde::Serialize;
@@ -198,7 +201,7 @@ pub(super) async fn view(job: Job, context: &Context) -> Result<JobView, Problem
 pub(super) async fn answer(job: Job, status: StatusCode, context: &Context) -> Result<HttpResponse, Problem> {
     let etag = etag(job.revision);
     let view = view(job, context).await?;
-    Ok(HttpResponse::build(status).insert_header((header::ETAG, etag)).json(view))
+    Ok(HttpResponse::build(status).insert_header(ETag(etag)).json(view))
 }
 
 /// The job as the answer to whoever made it.
@@ -221,8 +224,8 @@ pub(super) async fn created(
 }
 
 /// A strong validator: each change of a job is a new revision.
-pub(super) fn etag(revision: u64) -> String {
-    format!("\"{revision}\"")
+pub(super) fn etag(revision: u64) -> EntityTag {
+    EntityTag::new_strong(revision.to_string())
 }
 
 /// An entry of the event log.
