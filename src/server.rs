@@ -17,6 +17,8 @@ use crate::{
     clock::Clock,
     config::Config,
     inbound::{self, Context, Keys},
+    keys::KeyFileError,
+    lifecycle::Millis,
     outbound::{
         archive::{Archive, ArchiveError},
         download::Downloader,
@@ -25,6 +27,7 @@ use crate::{
     },
     runner::Running,
     store::{Store, StoreError, sled::SledStore},
+    telemetry,
 };
 
 /// Why the server does not start. Nothing was sent to anybody.
@@ -50,8 +53,8 @@ pub enum StartError {
     #[error(transparent)]
     App(#[from] AppError),
     /// The API keys.
-    #[error("the API keys cannot be read: {0}")]
-    Keys(String),
+    #[error(transparent)]
+    Keys(#[from] KeyFileError),
     /// A client of ours cannot be set up.
     #[error("the HTTP client cannot be set up: {0}")]
     Client(#[from] reqwest::Error),
@@ -66,7 +69,7 @@ pub struct Server {
     callback: SocketAddr,
     app: Arc<App>,
     store: Arc<SledStore>,
-    lanes: Arc<Running>,
+    lanes: Running,
     streams: CancellationToken,
     listeners: Vec<(ServerHandle, JoinHandle<io::Result<()>>)>,
 }
@@ -78,6 +81,8 @@ impl Server {
     /// # Errors
     /// Whatever keeps it from starting.
     pub async fn start(config: Config, clock: Clock, listeners: Listeners) -> Result<Self, StartError> {
+        // Before anything counts.
+        telemetry::recorder();
         let config = Arc::new(config);
         let Listeners { api, callback } = listeners;
         let (api_address, callback_address) = (api.local_addr()?, callback.local_addr()?);
@@ -87,22 +92,23 @@ impl Server {
         };
         let addresses = Addresses { public_url: config.callback.public_url.clone(), external_url };
         let archive = Arc::new(Archive::open(&config.storage).await?);
-        let store = Arc::new(SledStore::open(&config.store, &clock, crate::app::policy(&config)).await?);
-        let app = App::new(Arc::clone(&config), Arc::clone(&store) as Arc<dyn Store>, clock, addresses).await?;
+        let store = Arc::new(open_store(Arc::clone(&config), Millis(clock.now_ms())).await?);
+        let app =
+            App::new(Arc::clone(&config), Arc::clone(&store) as Arc<dyn Store>, clock, addresses).await?;
         let app = Arc::new(app);
         let guard = Guard::new(config.egress.allow.clone());
         let downloader = Downloader::new(Arc::clone(&archive), guard, config.download.clone())?;
         let upstream = Upstream::new(&config.upstream)?;
-        let lanes = Arc::new(Running::start(Arc::clone(&app), upstream, downloader, Arc::clone(&archive)));
+        let lanes = Running::start(Arc::clone(&app), upstream, downloader, Arc::clone(&archive));
         let streams = CancellationToken::new();
-        let context = Context {
+        let context = Arc::new(Context {
             app: Arc::clone(&app),
             archive,
-            keys: Keys::load(&config.auth).map_err(|error| StartError::Keys(error.to_string()))?,
-            lanes: Arc::clone(&lanes),
+            keys: Keys::load(&config)?,
             stop: streams.clone(),
-        };
-        let listeners = [inbound::api_server(api, context.clone())?, inbound::callback_server(callback, context)?];
+        });
+        let listeners =
+            [inbound::api_server(api, Arc::clone(&context))?, inbound::callback_server(callback, context)?];
         let listeners = listeners.map(|server| (server.handle(), tokio::spawn(server))).into();
         tracing::info!(api = %api_address, callback = %callback_address, "reelhook is ready");
         Ok(Self { api: api_address, callback: callback_address, app, store, lanes, streams, listeners })
@@ -169,6 +175,13 @@ impl Listeners {
     pub fn callback(&self) -> io::Result<SocketAddr> {
         self.callback.local_addr()
     }
+}
+
+/// Opens the store where blocking is allowed.
+async fn open_store(config: Arc<Config>, now: Millis) -> Result<SledStore, StartError> {
+    let policy = Arc::new(crate::app::policy(&config));
+    let opened = tokio::task::spawn_blocking(move || SledStore::open(&config.store, now, &policy)).await;
+    Ok(opened.map_err(io::Error::other)??)
 }
 
 fn listen(address: SocketAddr, section: &'static str) -> Result<TcpListener, StartError> {

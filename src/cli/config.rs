@@ -51,7 +51,12 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
 
 /// The configuration in force, or one line with the first of its problems.
 pub(crate) fn load(path: Option<PathBuf>) -> Result<Loaded, Failure> {
-    config::load(&options(path)).map_err(|error| {
+    load_with(options(path))
+}
+
+/// The same, with flags.
+pub(crate) fn load_with(options: LoadOptions) -> Result<Loaded, Failure> {
+    config::load(&options).map_err(|error| {
         let more = match error.problems.len() {
             0 | 1 => String::new(),
             count => format!(" (and {} more, see `reelhook config check`)", count - 1),

@@ -31,7 +31,6 @@ pub(crate) enum Exit {
     /// A file could not be copied, or is not what the server says it is.
     Download = 11,
     /// Another process has the store open.
-    #[expect(dead_code, reason = "of the commands here, only those that run a server open the store")]
     StoreLocked = 12,
 }
 

@@ -2,7 +2,17 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use reelhook::{
+    clock::Clock,
+    config::{Config, LoadOptions},
+    server::{Listeners, Server, StartError},
+    store::StoreError,
+    telemetry,
+};
+use tokio::signal::unix::{SignalKind, signal};
+
 use super::{
+    config::load_with,
     exit::{Exit, Failure},
     output::Output,
 };
@@ -15,8 +25,50 @@ pub(crate) struct Args {
     /// Where the API listens
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
+    /// Where callbacks are received
+    #[arg(long, value_name = "ADDRESS")]
+    callback_listen: Option<SocketAddr>,
 }
 
 pub(crate) async fn run(args: Args, _output: &Output) -> Result<(), Failure> {
-    Err(Failure::new(Exit::Failure, format!("not built in this branch: {args:?}")))
+    let flags = [("server.listen", args.listen), ("callback.listen", args.callback_listen)];
+    let overrides =
+        flags.into_iter().filter_map(|(key, address)| Some((key.to_owned(), address?.to_string()))).collect();
+    let loaded = load_with(LoadOptions { path: args.config, overrides, ..LoadOptions::from_process() })?;
+    log(&loaded.config)?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let listeners = Listeners::bind(&loaded.config).map_err(failure)?;
+    let server = start(loaded.config, listeners).await?;
+    until_told_to_end().await?;
+    server.stop().await;
+    Ok(())
+}
+
+pub(crate) fn log(config: &Config) -> Result<(), Failure> {
+    telemetry::init(&config.log).map_err(|error| Failure::usage(error.to_string()))
+}
+
+pub(crate) async fn start(config: Config, listeners: Listeners) -> Result<Server, Failure> {
+    Server::start(config, Clock::system(), listeners).await.map_err(failure)
+}
+
+pub(crate) fn failure(error: StartError) -> Failure {
+    let exit = match &error {
+        StartError::Store(StoreError::Locked { .. }) => Exit::StoreLocked,
+        StartError::Listen { .. } | StartError::Keys(_) => Exit::Usage,
+        _ => Exit::Failure,
+    };
+    Failure::new(exit, error.to_string())
+}
+
+/// Waits for Ctrl-C or SIGTERM.
+pub(crate) async fn until_told_to_end() -> Result<(), Failure> {
+    let no_signals = |error| Failure::new(Exit::Failure, format!("cannot wait for a signal: {error}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted.map_err(no_signals),
+        _ = terminate.recv() => Ok(()),
+    }
 }

@@ -3,12 +3,13 @@
 use serde_json::json;
 
 use super::{
+    draft::Draft,
     event::{AskFault, Change, EventKind, Refusal, Report},
     fetching,
     id::TaskId,
-    job::{Awaiting, Blocked, FailCode, Phase, Task, Via, Why},
+    job::{Blocked, Via},
+    phase::{Awaiting, FailCode, Phase, Why},
     retry::{MAX_BLOCKED, MAX_EMPTY, MIN_ANSWERS, MIN_NOT_FOUND, NOT_FOUND_WINDOW, SILENCE_GRACE},
-    step::Draft,
 };
 
 /// Counts from any lease: whoever was told of the task, it is this job's and it is paid for.
@@ -16,31 +17,27 @@ pub(super) fn accepted(mut draft: Draft<'_>, task: &TaskId, lease: u64) -> Optio
     let same = draft.was.task.as_ref().is_some_and(|known| known.id == *task);
     let proven = draft.was.task.as_ref().is_some_and(|known| known.proven);
     match &draft.was.phase {
-        Phase::Queued { .. } | Phase::Sending | Phase::Unknown { .. } | Phase::Held { .. } => {
+        Phase::Sending => {
             let wait = draft.policy.first_ask(draft.job.id, draft.job.callback.expected);
-            // `accepted_at` of a held job may be an unproven callback's.
-            draft.job.times.accepted_at = None;
             draft.adopt(task, true, wait);
             if draft.was.callback.received > 0 {
-                draft.nudge(0);
+                draft.nudge();
             }
         }
+        // Late: the task has had its time, so it is asked about at once.
+        Phase::Queued { .. } | Phase::Unknown { .. } | Phase::Held { .. } => draft.adopt(task, true, 0),
         Phase::Awaiting(_) if same && !proven => prove(&mut draft),
         // The create call's own answer outranks an id that only a callback named.
-        Phase::Awaiting(_) if !same && !proven => {
-            draft.adopt(task, true, 0);
-        }
-        Phase::Awaiting(_) | Phase::Fetching { .. } if !same => {
+        Phase::Awaiting(_) if !proven => draft.adopt(task, true, 0),
+        // Never the outcome; but the task, so that a person can follow it up.
+        Phase::Settled { .. } if !proven => draft.remember(task, true),
+        Phase::Awaiting(_) | Phase::Fetching { .. } | Phase::Settled { .. } if !same => {
             let text =
                 format!("the create call's answer named task {task}, but the task route knows another one");
             if draft.was.notices.contains(&text) {
                 return None;
             }
             draft.notice(text);
-        }
-        // Never the outcome; but the task, so that a person can follow it up.
-        Phase::Settled { .. } if draft.was.task.is_none() => {
-            draft.job.task = Some(Task { id: task.clone(), proven: true });
         }
         _ => return None,
     }
@@ -58,6 +55,13 @@ pub(super) fn refused(mut draft: Draft<'_>, refusal: &Refusal, lease: u64) -> Op
     // Of another lease it says nothing about the call that is under way now.
     if !draft.holds(lease) || !matches!(draft.was.phase, Phase::Sending) {
         return None;
+    }
+    // A callback that named no task came during the call: to call again could be to pay again.
+    if draft.was.callback.received > 0 {
+        draft
+            .notice("the create call was refused, but a callback says that the upstream took the job".into());
+        draft.hold(Why::AcceptedWithoutId);
+        return draft.done();
     }
     let id = draft.job.id;
     let attempts = draft.was.attempts.submit;
@@ -110,29 +114,47 @@ pub(super) fn reported(mut draft: Draft<'_>, task: &TaskId, report: &Report, lea
     if draft.was.task.as_ref().is_none_or(|known| known.id != *task) {
         return None;
     }
-    let decisive = matches!(report, Report::Succeeded { .. } | Report::Failed { .. });
+    let decisive = match report {
+        Report::Succeeded { links, .. } => !links.is_empty(),
+        Report::Failed { .. } => true,
+        Report::Running { .. } | Report::NotFound => false,
+    };
     if !decisive && !draft.holds(lease) {
         return None;
     }
     if !matches!(report, Report::NotFound) {
         prove(&mut draft);
     }
-    match (draft.was.phase.clone(), report) {
-        (Phase::Awaiting(wait), Report::Running { word, known, progress }) => {
+    if let Report::Succeeded { credits: Some(credits), .. } | Report::Failed { credits: Some(credits), .. } =
+        report
+    {
+        draft.job.cost.reported_credits = Some(*credits);
+    }
+    match &draft.was.phase {
+        Phase::Awaiting(wait) => awaited(&mut draft, wait.clone(), report, lease),
+        // Held for an id that seemed to be wrong: an answer that was long under way shows that it is right.
+        Phase::Held { .. } => {
+            draft.event(EventKind::Recovered, json!({ "task_id": task }));
+            awaited(&mut draft, Awaiting::default(), report, lease);
+        }
+        // "Succeeded" was the last word; only who asks for a fresh link may hear another one.
+        Phase::Fetching { .. } if draft.holds(lease) => return fetching::answered(draft, report),
+        _ => return None,
+    }
+    draft.done()
+}
+
+fn awaited(draft: &mut Draft<'_>, wait: Awaiting, report: &Report, lease: u64) {
+    match report {
+        Report::Running { word, known, progress } => {
             draft.job.progress = progress.or(draft.job.progress);
             if !known && let Some(word) = word {
                 draft.notice(format!("the upstream's status word `{word}` is unknown; it counts as running"));
             }
-            running(&mut draft, wait, word.as_ref(), lease);
+            running(draft, wait, word.as_ref(), lease);
         }
-        (Phase::Awaiting(wait), Report::Succeeded { links, .. }) if links.is_empty() => {
-            if !draft.holds(lease) {
-                return None;
-            }
-            without_video(&mut draft, wait);
-        }
-        (Phase::Awaiting(_), Report::Succeeded { links, credits }) => {
-            draft.job.cost.reported_credits = credits.or(draft.job.cost.reported_credits);
+        Report::Succeeded { links, .. } if links.is_empty() => without_video(draft, wait, lease),
+        Report::Succeeded { links, .. } => {
             draft.job.times.confirmed_at = Some(draft.now);
             let via = if draft.job.callback.received > 0 { Via::Callback } else { Via::Poll };
             draft.job.completed_via = Some(via);
@@ -141,23 +163,14 @@ pub(super) fn reported(mut draft: Draft<'_>, task: &TaskId, report: &Report, lea
             let phase = fetching::from_links(links, draft.now);
             draft.to(phase, 0);
         }
-        (Phase::Fetching { .. }, Report::Succeeded { links, .. }) => {
-            return fetching::refreshed(draft, links, lease);
-        }
-        (Phase::Awaiting(_) | Phase::Fetching { .. }, Report::Failed { code, message, credits }) => {
-            draft.job.cost.reported_credits = credits.or(draft.job.cost.reported_credits);
-            draft.fail(
-                *code,
-                format!("the upstream took the job and says that it ended without a video: {message}"),
-            );
-        }
-        (Phase::Awaiting(wait), Report::NotFound) => not_found(&mut draft, wait),
-        (Phase::Fetching { .. }, Report::Running { .. } | Report::NotFound) => {
-            return fetching::no_fresh_link(draft, "the task route gives no link any more", None);
-        }
-        _ => return None,
+        Report::Failed { code, message, .. } => failed(draft, *code, message),
+        Report::NotFound => not_found(draft, wait, lease),
     }
-    draft.done()
+}
+
+/// The task ended without a video.
+pub(super) fn failed(draft: &mut Draft<'_>, code: FailCode, message: &str) {
+    draft.fail(code, format!("the upstream took the job and says that it ended without a video: {message}"));
 }
 
 fn running(draft: &mut Draft<'_>, mut wait: Awaiting, word: Option<&String>, lease: u64) {
@@ -167,30 +180,36 @@ fn running(draft: &mut Draft<'_>, mut wait: Awaiting, word: Option<&String>, lea
         draft.event(EventKind::Polled, json!({ "status": word }));
         wait.word = word.cloned();
     }
-    if wait.polls >= MIN_ANSWERS && past_deadline(draft, 0) {
+    if wait.polls >= MIN_ANSWERS && past_deadline(draft, 0) && last_word(draft, &wait, lease, SILENCE_GRACE) {
         fail_late(draft);
         return;
     }
-    let pause = after_answer(draft, &mut wait, lease);
-    draft.to(Phase::Awaiting(wait), pause);
+    let (id, policy) = (draft.job.id, draft.policy);
+    let hurried = wait.nudged.is_some_and(|at| at < lease) || (1..3).contains(&wait.early);
+    let pause = if hurried {
+        wait.early += 1;
+        policy.after_nudge(id, wait.early - 1, wait.polls)
+    } else {
+        policy.next_ask(id, wait.polls)
+    };
+    ask_again(draft, wait, lease, pause);
 }
 
-/// How long to wait after an answer that did not end the wait, and what it leaves of a nudge.
-fn after_answer(draft: &Draft<'_>, wait: &mut Awaiting, lease: u64) -> i64 {
-    let (id, policy) = (draft.job.id, draft.policy);
-    match wait.nudged {
-        Some(at) if at > lease => 0,
-        Some(_) => {
-            wait.nudged = None;
-            wait.early += 1;
-            policy.after_nudge(id, wait.early - 1, wait.polls)
-        }
-        None if wait.early > 0 && wait.early < 3 => {
-            wait.early += 1;
-            policy.after_nudge(id, wait.early - 1, wait.polls)
-        }
-        None => policy.next_ask(id, wait.polls),
+/// Asks again in `pause`, but for a callback that came after the question: it is looked into next.
+fn ask_again(draft: &mut Draft<'_>, mut wait: Awaiting, lease: u64, pause: i64) {
+    if wait.nudged_since(lease) {
+        let soon = draft.nudge_wait();
+        draft.to(Phase::Awaiting(wait), soon);
+    } else {
+        wait.nudged = None;
+        draft.to(Phase::Awaiting(wait), pause);
     }
+}
+
+/// An answer may end the wait if no callback came after its question, or if that has gone on for `grace`
+/// after the deadline.
+fn last_word(draft: &Draft<'_>, wait: &Awaiting, lease: u64, grace: i64) -> bool {
+    !wait.nudged_since(lease) || past_deadline(draft, grace)
 }
 
 fn past_deadline(draft: &Draft<'_>, grace: i64) -> bool {
@@ -204,27 +223,27 @@ fn fail_late(draft: &mut Draft<'_>) {
     draft.fail(FailCode::DeadlineExceeded, message.to_owned());
 }
 
-fn without_video(draft: &mut Draft<'_>, mut wait: Awaiting) {
+fn without_video(draft: &mut Draft<'_>, mut wait: Awaiting, lease: u64) {
     wait.polls += 1;
     wait.empty += 1;
-    wait.missed = 0;
-    if wait.empty >= MAX_EMPTY {
+    (wait.missed, wait.not_found, wait.not_found_since) = (0, 0, None);
+    if wait.empty >= MAX_EMPTY && last_word(draft, &wait, lease, SILENCE_GRACE) {
         let message = "the upstream says that the task succeeded, but names no video; it was charged: `retry` with mode \
                        `recheck` asks again and costs nothing";
         draft.fail(FailCode::ArtifactMissing, message.to_owned());
         return;
     }
     let pause = draft.policy.after_nudge(draft.job.id, wait.empty - 1, wait.polls);
-    wait.nudged = None;
-    draft.to(Phase::Awaiting(wait), pause);
+    ask_again(draft, wait, lease, pause);
 }
 
-fn not_found(draft: &mut Draft<'_>, mut wait: Awaiting) {
+fn not_found(draft: &mut Draft<'_>, mut wait: Awaiting, lease: u64) {
     wait.polls += 1;
     wait.not_found += 1;
     wait.missed = 0;
     let since = *wait.not_found_since.get_or_insert(draft.now);
-    if wait.not_found >= MIN_NOT_FOUND && draft.now.since(since) >= NOT_FOUND_WINDOW {
+    let sure = wait.not_found >= MIN_NOT_FOUND && draft.now.since(since) >= NOT_FOUND_WINDOW;
+    if sure && last_word(draft, &wait, lease, SILENCE_GRACE) {
         if draft.job.task.as_ref().is_some_and(|task| task.proven) {
             let message = "the task route does not know the task any more; it was probably charged: `retry` with mode \
                            `recheck` asks again and costs nothing";
@@ -235,8 +254,7 @@ fn not_found(draft: &mut Draft<'_>, mut wait: Awaiting) {
         return;
     }
     let pause = draft.policy.after_nudge(draft.job.id, wait.not_found - 1, wait.polls);
-    wait.nudged = None;
-    draft.to(Phase::Awaiting(wait), pause);
+    ask_again(draft, wait, lease, pause);
 }
 
 pub(super) fn unanswered(mut draft: Draft<'_>, fault: &AskFault, lease: u64) -> Option<Change> {
@@ -246,11 +264,13 @@ pub(super) fn unanswered(mut draft: Draft<'_>, fault: &AskFault, lease: u64) -> 
     match draft.was.phase.clone() {
         Phase::Awaiting(mut wait) => {
             wait.missed += 1;
-            if past_deadline(&draft, SILENCE_GRACE) {
+            if past_deadline(&draft, SILENCE_GRACE) && last_word(&draft, &wait, lease, 2 * SILENCE_GRACE) {
                 fail_late(&mut draft);
             } else {
+                // What no answer looked into stays asked for.
+                let soon = wait.nudged_since(lease).then(|| draft.nudge_wait());
                 let pause = draft.policy.unanswered(draft.job.id, wait.missed, fault.retry_after);
-                draft.to(Phase::Awaiting(wait), pause);
+                draft.to(Phase::Awaiting(wait), soon.unwrap_or(pause));
             }
             draft.done()
         }

@@ -6,7 +6,8 @@ use serde_json::Value;
 use super::{
     delivery::Delivery,
     id::{EventId, JobId, Millis, TaskId},
-    job::{Duty, FailCode, Job, Reservation, RetryMode, StoredFile, Why},
+    job::{Job, Reservation, RetryMode},
+    phase::{Duty, FailCode, StoredFile, Why},
 };
 
 /// Something that happened, or was decided, about one job. Answers carry the lease of the claim that they answer.
@@ -48,7 +49,8 @@ pub enum Event {
     Archived(u64),
     /// The claim's work lives on.
     Renewed(u64),
-    /// The claim's work is given back undone, as at shutdown; for a create call only before a byte left.
+    /// The claim's work is given back undone, as at shutdown. Never a create call's: before a byte of it left
+    /// that is [`Refusal::NotSent`], after that nobody knows.
     Released(u64),
     /// A time limit was reached.
     Expired,
@@ -262,4 +264,6 @@ pub struct Change {
     pub successor: Option<Successor>,
     /// A booking to take out of the ledger.
     pub release: Option<Reservation>,
+    /// A booking to put back: what was taken for unpaid was charged after all. Never refused for a limit.
+    pub book: Option<Reservation>,
 }

@@ -3,11 +3,12 @@
 use serde_json::json;
 
 use super::{
-    event::{Change, EventKind, FetchFault},
+    answer,
+    draft::Draft,
+    event::{Change, EventKind, FetchFault, Report},
     id::Millis,
-    job::{FailCode, Link, MAX_OUTPUTS, Outcome, Output, Phase, StoredFile},
+    phase::{FailCode, Link, MAX_OUTPUTS, Outcome, Output, Phase, StoredFile},
     retry::{FRESH, MAX_NOT_VIDEO},
-    step::Draft,
 };
 
 /// Owes a copy of each link; without links, of one output whose link is yet to be asked for.
@@ -20,14 +21,19 @@ pub(super) fn from_links(links: &[String], now: Millis) -> Phase {
     Phase::Fetching { outputs, attempts: 0, trouble: 0 }
 }
 
-/// The task route gave links for a job that fetches already.
-pub(super) fn refreshed(mut draft: Draft<'_>, links: &[String], lease: u64) -> Option<Change> {
-    if !draft.holds(lease) {
-        return None;
+/// The task route was asked for a fresh link.
+pub(super) fn answered(mut draft: Draft<'_>, report: &Report) -> Option<Change> {
+    match report {
+        Report::Succeeded { links, .. } if !links.is_empty() => refreshed(draft, links),
+        Report::Failed { code, message, .. } => {
+            answer::failed(&mut draft, *code, message);
+            draft.done()
+        }
+        _ => no_fresh_link(draft, "the task route gives no link any more", None),
     }
-    if links.is_empty() {
-        return no_fresh_link(draft, "the task route names no video any more", None);
-    }
+}
+
+fn refreshed(mut draft: Draft<'_>, links: &[String]) -> Option<Change> {
     let Phase::Fetching { outputs, attempts, trouble } = draft.was.phase.clone() else { return None };
     let Phase::Fetching { outputs: mut fresh, .. } = from_links(links, draft.now) else { return None };
     // Another number of videos: what is stored no longer tells which one is missing.
@@ -87,7 +93,8 @@ pub(super) fn not_fetched(
     match fault {
         FetchFault::LinkRefused(status) => {
             let fresh = link.is_some_and(|link| draft.now.since(link.learned_at) < FRESH);
-            let message = format!("the file host answered {status} to a fresh link");
+            let age = if fresh { "fresh" } else { "old" };
+            let message = format!("the file host answered {status} to a link that is {age}");
             let most = draft.policy.fetch.attempts;
             refuse(&mut draft, index, fresh, most, FailCode::ArtifactUnfetchable, &message);
         }
@@ -105,9 +112,11 @@ pub(super) fn not_fetched(
 
 /// Drops the link, so that the next thing due is a question for a fresh one.
 fn refuse(draft: &mut Draft<'_>, index: usize, counts: bool, most: u32, code: FailCode, message: &str) {
+    let late = given_up(draft);
     let Phase::Fetching { outputs, attempts, .. } = &mut draft.job.phase else { return };
     *attempts += u32::from(counts);
-    if *attempts >= most {
+    // A link that was stale by its turn does not count; should none ever be fresh in time, the time limit ends it.
+    if *attempts >= most || late {
         fail(draft, code, message);
         return;
     }
@@ -118,9 +127,13 @@ fn refuse(draft: &mut Draft<'_>, index: usize, counts: bool, most: u32, code: Fa
     draft.due_in(if counts { wait } else { 0 });
 }
 
-fn trouble(draft: &mut Draft<'_>, message: &str, retry_after: Option<i64>) {
+fn given_up(draft: &Draft<'_>) -> bool {
     let since = draft.job.times.confirmed_at.unwrap_or(draft.job.created_at);
-    if draft.now.since(since) >= draft.policy.fetch.give_up_after {
+    draft.now.since(since) >= draft.policy.fetch.give_up_after
+}
+
+fn trouble(draft: &mut Draft<'_>, message: &str, retry_after: Option<i64>) {
+    if given_up(draft) {
         fail(draft, FailCode::ArtifactUnfetchable, message);
         return;
     }

@@ -3,100 +3,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::id::{JobId, Millis, TaskId};
-
-/// More outputs than this of one task are not fetched; no model of the catalogue makes more than one.
-pub const MAX_OUTPUTS: usize = 16;
-
-/// A lane of work. Each has its own slots, so that one that hangs starves no other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[repr(u8)]
-pub enum Duty {
-    /// Send the create call.
-    Submit = 1,
-    /// Ask the task route.
-    Ask = 2,
-    /// Copy the video into storage.
-    Fetch = 3,
-    /// Tell a sink.
-    Deliver = 4,
-    /// Let a time limit take effect; makes no outside call.
-    Expire = 5,
-}
-
-/// One entry of the due index: what to do, and when.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Due {
-    /// The lane that does it.
-    pub duty: Duty,
-    /// A callback asked for it: goes before work that is merely overdue.
-    pub urgent: bool,
-    /// Not before this.
-    pub at: Millis,
-}
-
-/// Who owes what to whom.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "name", rename_all = "snake_case")]
-pub enum Phase {
-    /// We owe the upstream a create call.
-    Queued {
-        /// Create calls that provably were not sent or were plainly refused, in a row.
-        attempts: u32,
-    },
-    /// A create call may be under way; written before a byte of it leaves.
-    Sending,
-    /// The answer to the create call is lost.
-    Unknown {
-        /// What is known about the loss.
-        why: Why,
-    },
-    /// A person owes a decision, for money is uncertain.
-    Held {
-        /// What the person has to know.
-        why: Why,
-    },
-    /// The upstream owes us a completion.
-    Awaiting(Awaiting),
-    /// We owe the storage a copy.
-    Fetching {
-        /// What the task made, in its order.
-        outputs: Vec<Output>,
-        /// Definite refusals of a fresh link.
-        attempts: u32,
-        /// Attempts in a row that ended in network or storage trouble.
-        #[serde(default)]
-        trouble: u32,
-    },
-    /// Nobody owes anything.
-    Settled {
-        /// How it ended; never changes.
-        outcome: Outcome,
-    },
-}
-
-/// What the wait for a task has seen so far.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Awaiting {
-    /// Questions that were answered.
-    pub polls: u32,
-    /// Questions in a row that taught nothing.
-    pub missed: u32,
-    /// Answers in a row that did not know the task.
-    pub not_found: u32,
-    /// When the first of those came.
-    pub not_found_since: Option<Millis>,
-    /// Answers that said "succeeded" and named no video.
-    pub empty: u32,
-    /// The revision in which a callback asked us to look; an answer settles only nudges older than its claim.
-    pub nudged: Option<u64>,
-    /// Answered nudges in a row that said "running".
-    pub early: u32,
-    /// The last status word of the task route.
-    pub word: Option<String>,
-}
+use super::{
+    id::{JobId, Millis, TaskId},
+    phase::{Due, Duty, MAX_OUTPUTS, Outcome, Output, Phase, StoredFile},
+};
 
 /// Refusals that are about the account.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -107,20 +17,6 @@ pub struct Blocked {
     pub times: u32,
 }
 
-/// Why money is uncertain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Why {
-    /// The create call was sent and no answer is known.
-    AnswerLost,
-    /// The upstream took the job and named no task.
-    AcceptedWithoutId,
-    /// The task id that we were given is unknown to the task route, or is another job's.
-    IdContradicted,
-    /// The record comes from a backup; what happened since is unknown.
-    Restored,
-}
-
 /// The upstream's task of a job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Task {
@@ -128,107 +24,6 @@ pub struct Task {
     pub id: TaskId,
     /// The create call's own answer named it, or the task route knew it.
     pub proven: bool,
-}
-
-/// One video of a task.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Output {
-    /// Where to fetch it; none: ask for a fresh link.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub link: Option<Link>,
-    /// The durable copy.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub file: Option<StoredFile>,
-}
-
-/// A link of the upstream's file host.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Link {
-    /// The address; judged by the address guard before use.
-    pub url: String,
-    /// When the task route gave it.
-    pub learned_at: Millis,
-}
-
-/// A video in our storage, complete and verified.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct StoredFile {
-    /// File name, unique within the job.
-    pub name: String,
-    /// Key in the archive.
-    pub location: String,
-    /// Length in bytes.
-    pub bytes: u64,
-    /// SHA-256 as 64 lower-case hexadecimal digits.
-    pub sha256: String,
-    /// MIME type by content, not by what the host claimed.
-    pub content_type: String,
-}
-
-/// How a job ended.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Outcome {
-    /// Every file is in storage, verified.
-    Stored {
-        /// The files, in the task's order.
-        files: Vec<StoredFile>,
-    },
-    /// It ended without all of its files.
-    Failed {
-        /// The kind of failure.
-        code: FailCode,
-        /// What happened, whether money was spent, what to do.
-        message: String,
-        /// Files that were stored all the same.
-        #[serde(default)]
-        files: Vec<StoredFile>,
-    },
-    /// Canceled by a caller.
-    Canceled {
-        /// It had been sent: the upstream may finish and charge it all the same.
-        may_still_charge: bool,
-    },
-}
-
-/// Why a job failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FailCode {
-    /// The create call was refused.
-    UpstreamRejected,
-    /// The task failed.
-    UpstreamFailed,
-    /// The task was canceled at the upstream.
-    UpstreamCancelled,
-    /// Refused or failed for its content.
-    ContentPolicy,
-    /// The task route does not know the task (any more).
-    TaskNotFound,
-    /// Not done in time.
-    DeadlineExceeded,
-    /// Succeeded without a video.
-    ArtifactMissing,
-    /// The video could not be fetched.
-    ArtifactUnfetchable,
-    /// What was fetched is not a video.
-    ArtifactNotVideo,
-    /// The video is larger than allowed.
-    ArtifactTooLarge,
-    /// A held job that was given up.
-    SubmitAbandoned,
-}
-
-impl FailCode {
-    /// The failure is of our making: the task may be done, and asking again costs nothing.
-    #[must_use]
-    pub const fn is_ours(self) -> bool {
-        !matches!(
-            self,
-            Self::UpstreamRejected | Self::UpstreamFailed | Self::UpstreamCancelled | Self::ContentPolicy
-        )
-    }
 }
 
 /// What told us of completion.
@@ -554,7 +349,10 @@ impl Job {
     /// # Errors
     /// The sentence that does not hold.
     pub fn check(&self) -> Result<(), &'static str> {
-        let idle = matches!(self.phase, Phase::Held { .. } | Phase::Settled { .. });
+        let settled = matches!(self.phase, Phase::Settled { .. });
+        let idle = settled || matches!(self.phase, Phase::Held { .. });
+        let sending = matches!(self.phase, Phase::Sending);
+        let with_task = matches!(self.phase, Phase::Awaiting(_) | Phase::Fetching { .. });
         let must = |holds: bool, sentence| if holds { Ok(()) } else { Err(sentence) };
         must(self.due_at.is_none() == idle, "due_at is none exactly when the job is held or settled")?;
         must(self.revision >= 1, "revision starts at 1")?;
@@ -562,14 +360,10 @@ impl Job {
             self.lease.is_none_or(|lease| lease <= self.revision),
             "a lease is a revision that was written",
         )?;
-        must(!idle || self.lease.is_none(), "nothing is claimed of a job that owes nothing")?;
-        must(matches!(self.phase, Phase::Sending) <= self.lease.is_some(), "sending is always claimed")?;
-        let with_task = matches!(self.phase, Phase::Awaiting(_) | Phase::Fetching { .. });
+        must(!sending || self.lease.is_some(), "sending is always claimed")?;
+        must(self.lease.is_none() || sending || with_task, "only a call to the outside is claimed")?;
         must(!with_task || self.task.is_some(), "awaiting and fetching have a task")?;
-        must(
-            idle == self.times.finished_at.is_some() || matches!(self.phase, Phase::Held { .. }),
-            "settled has an end",
-        )?;
+        must(settled == self.times.finished_at.is_some(), "a job has an end exactly when it is settled")?;
         if let Phase::Settled { outcome: Outcome::Stored { files } } = &self.phase {
             must(!files.is_empty(), "stored has files")?;
         }

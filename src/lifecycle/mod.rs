@@ -5,11 +5,14 @@
 //! or talks to anybody, so every interleaving can be replayed.
 
 mod answer;
+mod callback;
 mod delivery;
+mod draft;
 mod event;
 mod fetching;
 mod id;
 mod job;
+mod phase;
 mod retry;
 mod step;
 
@@ -19,7 +22,7 @@ pub use event::{
 };
 pub use id::{CallbackId, DeliveryId, EventId, InvalidId, JobId, Millis, TaskId};
 pub use job::{
-    Attempts, Awaiting, Blocked, CallbackMemory, Cost, Due, Duty, FailCode, Job, Link, MAX_OUTPUTS, NewJob,
-    Outcome, Output, Phase, Reservation, RetryMode, Status, StoredFile, Task, Times, Via, Why,
+    Attempts, Blocked, CallbackMemory, Cost, Job, NewJob, Reservation, RetryMode, Status, Task, Times, Via,
 };
+pub use phase::{Awaiting, Due, Duty, FailCode, Link, MAX_OUTPUTS, Outcome, Output, Phase, StoredFile, Why};
 pub use retry::{FetchPolicy, Policy, PollPolicy};

@@ -71,6 +71,12 @@ pub(super) const FRESH: i64 = 60_000;
 pub(super) const MAX_NOT_VIDEO: u32 = 3;
 /// Refusals about the account that end the job, if other jobs pass meanwhile.
 pub(super) const MAX_BLOCKED: u32 = 3;
+/// Callbacks that make a question due at once, in a window of this many milliseconds …
+pub(super) const NUDGE_WINDOW: i64 = 60_000;
+/// … are so many at most;
+pub(super) const NUDGES_A_WINDOW: u32 = 5;
+/// those beyond share one question in so many milliseconds.
+pub(super) const SLOW_NUDGE: i64 = 10_000;
 /// Waits after callbacks that came before the task was done.
 const NUDGED: [i64; 3] = [2_000, 5_000, 15_000];
 const HOUR: i64 = 3_600_000;
@@ -173,12 +179,13 @@ impl Policy {
     #[must_use]
     pub fn longest_wait(&self) -> i64 {
         let waits = [
+            self.lease,
             self.submit_lease,
             self.unknown_wait,
-            self.poll.overdue_after.max(self.poll.first_after) * 2,
-            self.poll.max_interval * 2,
-            self.fetch.max_backoff * 2,
-            self.probe_after * 80,
+            self.poll.overdue_after.max(self.poll.first_after).saturating_mul(2),
+            self.poll.max_interval.saturating_mul(2),
+            self.fetch.max_backoff.saturating_mul(2),
+            self.probe_after.saturating_mul(80),
             HOUR + 60_000,
         ];
         waits.into_iter().max().unwrap_or(HOUR)

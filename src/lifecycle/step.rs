@@ -1,14 +1,15 @@
 //! The one table: what each event does to a job in each phase.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{
-    answer,
-    delivery::Delivery,
-    event::{Change, Event, EventKind, EventRecord, Note, Successor},
+    answer, callback,
+    draft::{Draft, record},
+    event::{Change, Event, EventKind, EventRecord},
     fetching,
-    id::{EventId, JobId, Millis, TaskId, derived},
-    job::{Awaiting, Duty, FailCode, Job, Outcome, Phase, RetryMode, StoredFile, Task, Why},
+    id::{JobId, Millis, TaskId},
+    job::{Job, NewJob, RetryMode},
+    phase::{Awaiting, Duty, FailCode, Outcome, Phase, Why},
     retry::Policy,
 };
 
@@ -25,7 +26,7 @@ impl Job {
             Event::Accepted(task, lease) => answer::accepted(draft, task, *lease),
             Event::Refused(refusal, lease) => answer::refused(draft, refusal, *lease),
             Event::Unknown(why, lease) => answer::unknown(draft, *why, *lease),
-            Event::Callback(note) => callback(draft, note),
+            Event::Callback(note) => callback::arrived(draft, note),
             Event::Reported(task, report, lease) => answer::reported(draft, task, report, *lease),
             Event::Unanswered(fault, lease) => answer::unanswered(draft, fault, *lease),
             Event::Fetched { index, file, lease } => fetching::fetched(draft, *index, file, *lease),
@@ -62,7 +63,7 @@ impl Job {
             RetryMode::Download => fetching::from_links(&[], now),
             RetryMode::Resubmit => return None,
         };
-        let mut job = Self::new(id, now, super::NewJob { model: self.model.clone(), ..Default::default() });
+        let mut job = Self::new(id, now, NewJob { model: self.model.clone(), ..Default::default() });
         (job.mode, job.duration_s, job.tags) = (self.mode.clone(), self.duration_s, self.tags.clone());
         (job.phase, job.task, job.retry_of) = (phase, Some(task), Some(self.id));
         job.cost.exact = true;
@@ -70,133 +71,6 @@ impl Job {
         job.times.confirmed_at = (mode == RetryMode::Download).then_some(now);
         Some(job)
     }
-}
-
-/// A change in the making.
-pub(super) struct Draft<'a> {
-    pub(super) was: &'a Job,
-    pub(super) job: Job,
-    pub(super) now: Millis,
-    pub(super) policy: &'a Policy,
-    change: Change,
-}
-
-impl<'a> Draft<'a> {
-    fn of(was: &'a Job, now: Millis, policy: &'a Policy) -> Self {
-        let mut job = was.clone();
-        job.revision += 1;
-        let empty = was.clone();
-        let change =
-            Change { job: empty, events: Vec::new(), deliveries: Vec::new(), successor: None, release: None };
-        Self { was, job, now, policy, change }
-    }
-
-    /// This lease is the one under which the job is being worked on.
-    pub(super) fn holds(&self, lease: u64) -> bool {
-        self.was.lease == Some(lease)
-    }
-
-    pub(super) fn event(&mut self, kind: EventKind, data: Value) {
-        let entry = record(&self.job, kind, self.change.events.len(), self.now, data);
-        for rule in &self.policy.sinks {
-            self.change.deliveries.extend(Delivery::owed(rule, kind, entry.id, entry.job_id, self.now));
-        }
-        self.change.events.push(entry);
-    }
-
-    /// Goes to a phase that has something due in `wait` milliseconds, claimed by nobody.
-    pub(super) fn to(&mut self, phase: Phase, wait: i64) {
-        (self.job.phase, self.job.due_at, self.job.lease) = (phase, Some(self.now.plus(wait)), None);
-    }
-
-    /// Stays in its phase, to be looked at again in `wait` milliseconds.
-    pub(super) fn due_in(&mut self, wait: i64) {
-        (self.job.due_at, self.job.lease) = (Some(self.now.plus(wait)), None);
-    }
-
-    pub(super) fn hold(&mut self, why: Why) {
-        (self.job.phase, self.job.due_at, self.job.lease) = (Phase::Held { why }, None, None);
-        self.event(EventKind::Held, json!({ "why": why }));
-    }
-
-    pub(super) fn unknown(&mut self, why: Why) {
-        self.event(EventKind::Unknown, json!({ "why": why }));
-        if self.job.callback.expected {
-            self.to(Phase::Unknown { why }, self.policy.unknown_wait);
-        } else {
-            self.hold(why);
-        }
-    }
-
-    /// Takes the task and waits for it. `proven` by the create call's own answer or the task route.
-    pub(super) fn adopt(&mut self, task: &TaskId, proven: bool, wait: i64) {
-        if matches!(self.was.phase, Phase::Unknown { .. } | Phase::Held { .. } | Phase::Queued { .. }) {
-            self.event(EventKind::Recovered, json!({ "task_id": task }));
-        }
-        self.job.task = Some(Task { id: task.clone(), proven });
-        self.job.times.accepted_at.get_or_insert(self.now);
-        self.to(Phase::Awaiting(Awaiting::default()), wait);
-    }
-
-    /// Marks the wait as asked for by a callback, and makes the question due.
-    pub(super) fn nudge(&mut self, wait: i64) {
-        let (revision, due) = (self.job.revision, self.now.plus(wait));
-        if let Phase::Awaiting(awaiting) = &mut self.job.phase {
-            awaiting.nudged = Some(revision);
-            if self.job.lease.is_none() {
-                self.job.due_at = self.job.due_at.map(|at| at.min(due));
-            }
-        }
-    }
-
-    pub(super) fn notice(&mut self, text: String) {
-        if self.job.notices.len() < 8 && !self.job.notices.contains(&text) {
-            self.job.notices.push(text);
-        }
-    }
-
-    pub(super) fn fail(&mut self, code: FailCode, message: String) {
-        let files: Vec<StoredFile> = self.was.files().cloned().collect();
-        self.settle(Outcome::Failed { code, message, files });
-    }
-
-    /// Gives the booking back: this job provably cost nothing.
-    pub(super) fn release_booking(&mut self) {
-        self.change.release = self.job.cost.reserved.take();
-    }
-
-    pub(super) fn settle(&mut self, outcome: Outcome) {
-        let (kind, data) = match &outcome {
-            Outcome::Stored { files } => (EventKind::Succeeded, json!({ "files": files })),
-            Outcome::Failed { code, message, .. } => {
-                (EventKind::Failed, json!({ "code": code, "message": message }))
-            }
-            Outcome::Canceled { may_still_charge } => {
-                (EventKind::Canceled, json!({ "upstream_may_still_charge": may_still_charge }))
-            }
-        };
-        (self.job.phase, self.job.due_at, self.job.lease) = (Phase::Settled { outcome }, None, None);
-        self.job.times.finished_at = Some(self.now);
-        self.event(kind, data);
-    }
-
-    /// Creates `job` beside this change.
-    pub(super) fn follow(&mut self, mut job: Job, mode: RetryMode) {
-        job.retry_of = Some(self.job.id);
-        let event = job.created_event();
-        self.change.successor = Some(Successor { job, event, mode });
-    }
-
-    #[expect(clippy::unnecessary_wraps, reason = "the arms of the table end with it")]
-    pub(super) fn done(mut self) -> Option<Change> {
-        self.change.job = self.job;
-        Some(self.change)
-    }
-}
-
-fn record(job: &Job, kind: EventKind, index: usize, time: Millis, data: Value) -> EventRecord {
-    let unique = derived(&[job.id.as_bytes(), &job.revision.to_be_bytes(), &(index as u64).to_be_bytes()]);
-    EventRecord { id: EventId::new(time, &unique), kind, time, job_id: job.id, revision: job.revision, data }
 }
 
 fn claimed(mut draft: Draft<'_>, duty: Duty) -> Option<Change> {
@@ -281,7 +155,9 @@ fn orphaned(mut draft: Draft<'_>) -> Option<Change> {
 
 fn contradicted(mut draft: Draft<'_>, task: &TaskId) -> Option<Change> {
     let open_answer = match &draft.was.phase {
-        Phase::Queued { .. } | Phase::Sending | Phase::Unknown { .. } | Phase::Awaiting(_) => true,
+        Phase::Queued { .. } | Phase::Sending | Phase::Unknown { .. } => true,
+        // A task that the upstream itself vouched for stands, whatever else is named beside it.
+        Phase::Awaiting(_) => draft.was.task.as_ref().is_none_or(|known| !known.proven),
         Phase::Held { why } => *why != Why::IdContradicted,
         Phase::Fetching { .. } | Phase::Settled { .. } => false,
     };
@@ -331,46 +207,5 @@ fn replace(mut draft: Draft<'_>, successor: &Job) -> Option<Change> {
     }
     draft.fail(FailCode::SubmitAbandoned, ABANDONED.to_owned());
     draft.follow(successor.clone(), RetryMode::Resubmit);
-    draft.done()
-}
-
-/// Nudges of one job: five a minute, then one in ten seconds.
-const NUDGES_A_MINUTE: u32 = 5;
-
-fn callback(mut draft: Draft<'_>, note: &Note) -> Option<Change> {
-    let memory = &mut draft.job.callback;
-    memory.received = memory.received.saturating_add(1);
-    memory.first_at.get_or_insert(draft.now);
-    if memory.window.is_none_or(|start| draft.now.since(start) >= 60_000) {
-        (memory.window, memory.nudges) = (Some(draft.now), 0);
-    }
-    memory.nudges = memory.nudges.saturating_add(1);
-    let wait = if memory.nudges <= NUDGES_A_MINUTE { 0 } else { 10_000 };
-    if note.kept_bytes > 0 {
-        memory.kept += 1;
-        memory.kept_bytes += note.kept_bytes;
-        draft.event(EventKind::CallbackReceived, json!({ "task_id": note.task, "bytes": note.kept_bytes }));
-    }
-    match (&draft.was.phase, &note.task) {
-        (Phase::Queued { .. } | Phase::Sending | Phase::Unknown { .. } | Phase::Held { .. }, Some(task)) => {
-            draft.adopt(task, false, 0);
-            draft.nudge(wait);
-        }
-        // A refusal that was not one: the upstream took the job and we cannot tell as which task.
-        (Phase::Queued { .. }, None) => draft.hold(Why::AcceptedWithoutId),
-        (Phase::Awaiting(_), _) => draft.nudge(wait),
-        (Phase::Settled { outcome }, task) => {
-            if draft.job.task.is_none() {
-                draft.job.task = task.clone().map(|id| Task { id, proven: false });
-            }
-            let ours = matches!(outcome, Outcome::Failed { code, .. } if code.is_ours());
-            if ours && !note.duplicate {
-                if let Some(next) = draft.job.again(RetryMode::Recheck, note.successor, draft.now) {
-                    draft.follow(next, RetryMode::Recheck);
-                }
-            }
-        }
-        (Phase::Sending | Phase::Unknown { .. } | Phase::Held { .. } | Phase::Fetching { .. }, _) => {}
-    }
     draft.done()
 }

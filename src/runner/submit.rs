@@ -35,8 +35,8 @@ impl Runner {
             self.record(job.id, &Event::Refused(refusal, lease), None).await;
             return;
         }
-        let key = format!("{}-{}", job.id, job.attempts.submit);
-        let (event, evidence) = match self.upstream.submit(&body, &key).await {
+        // The same key each time: should a refusal not have been one, an upstream that honours it finds the first call.
+        let (event, evidence) = match self.upstream.submit(&body, &job.id.to_string()).await {
             Submitted::NotSent(why) => (Event::Refused(Refusal::NotSent(why), lease), None),
             Submitted::Silence(why) => {
                 warn!(job = %job.id, why, "the create call was sent and no answer came back");
@@ -46,6 +46,7 @@ impl Runner {
         };
         if matches!(event, Event::Accepted(..)) {
             self.gate.accepted(self.app.now());
+            self.app.set_pause(None);
         }
         self.record(job.id, &event, evidence.as_deref()).await;
     }
@@ -75,6 +76,7 @@ impl Runner {
             RefusalKind::Busy => Refusal::Busy(refusal.retry_after.map(super::millis)),
             RefusalKind::BadKey | RefusalKind::NoCredits => {
                 self.gate.refused(&refusal.message);
+                self.app.set_pause(self.gate.pause());
                 let others_pass = job.blocked.is_some_and(|blocked| self.gate.passed_since(blocked.since));
                 Refusal::Account { message: refusal.message, others_pass }
             }

@@ -53,7 +53,7 @@
 //! | `[[truncate]]` | An answer that starts at the first byte announces all and ends half-way; one to a `Range` further on is whole. So a download finishes only if it resumes. |
 //! | `[[reset:40%]]` | The first answer is cut by a TCP reset after this share (1 to 99 %, default 40 %) of its bytes; later ones are whole. |
 //! | `[[not-video]]` | The link answers 200, `video/mp4` and an HTML page. |
-//! | `[[size:64MiB]]` | The file is padded to exactly this many bytes (64 KiB to 4 GiB) and still plays. |
+//! | `[[size:64MiB]]` | The file is padded to exactly this many bytes (64 KiB to just under 4 GiB) and still plays. |
 
 use std::{str::FromStr, time::Duration};
 

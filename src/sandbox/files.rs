@@ -78,8 +78,9 @@ fn answer(
         LinkError::Expired => Refusal::new(403, "Link has expired"),
     })?;
     let is_get = request.method() == Method::GET;
+    let gets_before = task.gets;
     task.gets += u32::from(is_get);
-    if !task.is_finished(now) || task.gets <= task.directives.url_404 {
+    if !task.is_finished(now) || gets_before < task.directives.url_404 {
         return Err(Refusal::new(404, "No such file"));
     }
     if task.directives.redirect_private {

@@ -59,7 +59,7 @@ async fn no_callback_is_sent_where_none_is_asked_for() {
 #[tokio::test]
 async fn a_late_callback_comes_after_the_task_route_shows_the_end() {
     let bench = Bench::start().await;
-    let task_id = bench.task("a cat [[late-callback:1000s]]").await;
+    let task_id = bench.task("a cat [[late-callback:2000s]]").await;
     let body = bench.end_of(&task_id).await;
     assert_eq!(bench.ledger().callbacks, []);
     assert_eq!(bench.receiver.next_body().await, body);

@@ -10,7 +10,7 @@ use crate::support::Bench;
 #[tokio::test]
 async fn a_create_call_answers_in_the_documented_shape_and_charges_the_documented_price() {
     let bench = Bench::start().await;
-    let answer: Value = bench.submit("a cat").await.json().await.unwrap();
+    let answer: Value = bench.submit("a cat [[delay:100h]]").await.json().await.unwrap();
     let task_id = answer["data"]["task_id"].as_str().unwrap();
     assert!(task_id.starts_with("n50") && task_id.ends_with("_kling3"), "{task_id}");
     assert_eq!(

@@ -11,7 +11,7 @@ use super::{Denied, Guard, Rule};
 pub type Lookup = Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Send + Sync>;
 
 /// The resolver of the operating system has no time-out of its own that could be set.
-const LOOKUP_TIMEOUT: Duration = Duration::from_secs(8);
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// No honest name has more; each would be a connection attempt.
 const MAX_ANSWERS: usize = 64;

@@ -118,7 +118,7 @@ impl<'a> Fields<'a> {
             let at = format!("{name}/{index}");
             if !shot.is_object() {
                 self.wrong(&at, "wrong_type", "a shot must be an object {prompt, duration}");
-            } else if !shot["prompt"].as_str().is_some_and(|prompt| !prompt.trim().is_empty()) {
+            } else if shot["prompt"].as_str().is_none_or(|prompt| prompt.trim().is_empty()) {
                 self.wrong(
                     &format!("{at}/prompt"),
                     "required",

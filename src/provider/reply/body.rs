@@ -57,7 +57,7 @@ impl<'a> Body<'a> {
             let words: Vec<_> = self.inside(pointer).into_iter().filter_map(Tree::scalar).collect();
             words.iter().any(|word| !pointer.ends_with("/type") || classify(word, self.mapping).is_some())
         };
-        pointers::STATUS.iter().any(|pointer| states(pointer))
+        pointers::STATUS.iter().any(states)
     }
 
     /// Where a pointer leads with the task object in the place of its `/data`.

@@ -16,11 +16,12 @@ const ECHO_PREFIXES: [&str; 7] =
 /// The URLs of the first place that has any, each once, in order. `class` is what the status word says.
 pub(super) fn videos(body: &Body<'_>, class: Option<Class>) -> Vec<String> {
     let mut urls = listed(body);
+    let tree = body.outside("").first().copied().unwrap_or(body.task);
     if urls.is_empty() && class == Some(Class::Succeeded) {
-        search(body.task, "", &|key, url| !is_watermarked(key) && is_video_file(url), &mut urls);
+        search(tree, "", &|key, url| !is_watermarked(key) && is_video_file(url), &mut urls);
     }
     if urls.is_empty() {
-        search(body.task, "", &|key, url| is_watermarked(key) && is_web_address(url), &mut urls);
+        search(tree, "", &|key, url| is_watermarked(key) && is_web_address(url), &mut urls);
     }
     let mut once = Vec::new();
     for url in urls {
@@ -36,7 +37,7 @@ fn listed(body: &Body<'_>) -> Vec<String> {
     let known = || pointers::VIDEO_URL.iter().copied();
     let bare = || known().filter_map(|pointer| pointer.strip_prefix("/data"));
     let elsewhere = pointers::VIDEO_URL_ELSEWHERE.iter().copied();
-    let listed = pointers::VIDEO_URL_LISTED.iter().copied().filter(|_| !body.root.is_object());
+    let listed = pointers::VIDEO_URL_LISTED.iter().copied();
     let inside = |pointer: &str| urls_at(pointer, body.inside(pointer));
     let outside = |pointer: &str| urls_at(pointer, body.outside(pointer));
     told()

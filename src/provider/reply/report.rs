@@ -1,5 +1,7 @@
 //! The fields of a report, each read from the first place that has it.
 
+use std::ptr;
+
 use super::{
     Class, Report,
     body::Body,
@@ -74,11 +76,15 @@ fn is_http_status(word: &str) -> bool {
 }
 
 fn error(body: &Body<'_>, class: Option<Class>) -> Option<String> {
+    let of_the_call = body.root.child("message");
     let mut found = body.field(&body.mapping.error_message, pointers::ERROR_TEXT);
+    found.retain(|(_, tree)| !of_the_call.is_some_and(|message| ptr::eq(message, *tree)));
     if class == Some(Class::Failed) {
         found.extend(body.values(pointers::ERROR_TEXT_IF_FAILED.iter().copied()));
     }
-    found.into_iter().find_map(|(_, tree)| tree.text()).map(shortened)
+    let mut texts = found.into_iter().filter_map(|(_, tree)| tree.text());
+    // "success" is about the call, whatever became of the task.
+    texts.find(|text| classify(text, body.mapping) != Some(Class::Succeeded)).map(shortened)
 }
 
 pub(super) fn shortened(words: &str) -> String {

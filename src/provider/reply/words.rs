@@ -90,16 +90,22 @@ pub(super) fn code_is_policy(code: &str) -> bool {
 
 /// Whether an error's words mean that the account, not this job, is out of funds.
 pub(super) fn is_about_funds(words: &str) -> bool {
-    const MARKS: [&str; 9] = [
+    const MARKS: [&str; 15] = [
         "insufficientcredit",
         "insufficientbalance",
         "insufficientquota",
         "insufficientfund",
+        "creditsinsufficient",
+        "creditsareinsufficient",
+        "balanceinsufficient",
         "notenoughcredit",
         "notenoughbalance",
+        "creditsnotenough",
+        "balancenotenough",
         "outofcredit",
-        "nocreditsleft",
         "arrear",
+        "overdue",
+        "accountsuspended",
     ];
     let words = squeezed(words);
     MARKS.iter().any(|mark| words.contains(mark))

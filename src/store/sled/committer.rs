@@ -1,0 +1,299 @@
+//! The one writer. It judges whatever waits as a group, writes the group as one batch, syncs, then answers.
+//!
+//! sled's own flush survives SIGKILL and not power loss, and shows a batch before it is durable. So the sync is
+//! ours, on a descriptor of our own, and nothing is answered before it; a sync that fails or never ends takes the
+//! process with it, for after that nobody can tell what is on the disk.
+
+use std::{
+    fs::File,
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::{Builder, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use sled::Db;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    state::{Published, State},
+    txn::Txn,
+};
+use crate::store::StoreError;
+
+/// Requests in a group at most.
+const GROUP: usize = 512;
+/// Bytes after which a group is closed.
+const GROUP_BYTES: usize = 4 << 20;
+/// Requests that wait at most; whoever comes then waits to be let in.
+const QUEUE: usize = 4096;
+/// A group that takes longer never ends: sled hangs on a full disk.
+const STUCK: Duration = Duration::from_secs(10);
+
+type Answer = Box<dyn FnOnce() + Send>;
+
+enum Request {
+    /// Reads and writes the group's view; what it returns is called once that is durable.
+    Judge(Box<dyn FnOnce(&mut Txn) -> Answer + Send>),
+    /// Ends the thread after everything that was asked before.
+    Close,
+}
+
+/// The way to the committer thread.
+#[derive(Debug)]
+pub(super) struct Committer {
+    queue: mpsc::Sender<Request>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Committer {
+    /// Starts the thread and its watchdog. `synced` is the file that holds the log.
+    pub(super) fn start(
+        db: Db,
+        synced: File,
+        state: State,
+        published: Arc<Published>,
+    ) -> std::io::Result<Self> {
+        let (queue, requests) = mpsc::channel(QUEUE);
+        let pulse = Arc::new(Pulse::new());
+        let watched = Arc::downgrade(&pulse);
+        Builder::new().name("store-watchdog".into()).spawn(move || watch(&watched))?;
+        let thread = Builder::new().name("store-committer".into()).spawn(move || {
+            let _fatal = FatalPanic;
+            let txn = Txn::new((*db).clone(), state);
+            Loop { db, synced, txn, published, pulse }.run(requests);
+        })?;
+        Ok(Self { queue, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Has a request judged. What it saw and wrote is durable when this returns; when it fails it wrote nothing.
+    pub(super) async fn judge<T: Send + 'static>(
+        &self,
+        judge: impl FnOnce(&mut Txn) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (request, verdict) = request(judge);
+        self.queue.send(request).await.map_err(|_| closed())?;
+        verdict.await.map_err(|_| closed())?
+    }
+
+    /// As [`judge`](Self::judge), for a thread that is no worker of a runtime.
+    pub(super) fn judge_blocking<T: Send + 'static>(
+        &self,
+        judge: impl FnOnce(&mut Txn) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (request, verdict) = request(judge);
+        self.queue.blocking_send(request).map_err(|_| closed())?;
+        verdict.blocking_recv().map_err(|_| closed())?
+    }
+
+    /// Ends the thread after everything that was asked before.
+    pub(super) async fn close(&self) {
+        // A closed queue means that somebody else closes it already.
+        self.queue.send(Request::Close).await.ok();
+        self.queue.closed().await;
+    }
+}
+
+impl Drop for Committer {
+    /// Waits for the group under way, so that the lock on the files is free afterwards.
+    fn drop(&mut self) {
+        let (unused, _) = mpsc::channel(1);
+        drop(std::mem::replace(&mut self.queue, unused));
+        if let Some(thread) = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
+            thread.join().ok(); // a panic there has ended the process already
+        }
+    }
+}
+
+pub(super) fn closed() -> StoreError {
+    StoreError::Unavailable("it is closed".into())
+}
+
+fn request<T: Send + 'static>(
+    judge: impl FnOnce(&mut Txn) -> Result<T, StoreError> + Send + 'static,
+) -> (Request, oneshot::Receiver<Result<T, StoreError>>) {
+    let (answer, verdict) = oneshot::channel();
+    let request = Request::Judge(Box::new(move |txn| {
+        let verdict = txn.attempt(judge);
+        // Whoever asked may have gone; what was asked stands.
+        Box::new(move || drop(answer.send(verdict)))
+    }));
+    (request, verdict)
+}
+
+struct Loop {
+    db: Db,
+    synced: File,
+    txn: Txn,
+    published: Arc<Published>,
+    pulse: Arc<Pulse>,
+}
+
+impl Loop {
+    fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+        let mut waiting = Vec::with_capacity(GROUP);
+        loop {
+            if requests.blocking_recv_many(&mut waiting, GROUP) == 0 {
+                break;
+            }
+            let mut group = waiting.drain(..).peekable();
+            while group.peek().is_some() {
+                self.pulse.begin();
+                let mut answers = Vec::with_capacity(GROUP);
+                while self.txn.bytes() < GROUP_BYTES {
+                    match group.next() {
+                        Some(Request::Judge(judge)) => answers.push(judge(&mut self.txn)),
+                        Some(Request::Close) => requests.close(),
+                        None => break,
+                    }
+                }
+                self.commit();
+                self.pulse.end();
+                answers.into_iter().for_each(|answer| answer());
+            }
+        }
+    }
+
+    /// Makes the group durable. One that wrote nothing saw only what already is.
+    fn commit(&mut self) {
+        let done = self.txn.batch().and_then(|batch| {
+            let Some(batch) = batch else { return Ok(false) };
+            let failed = |error: String| StoreError::Unavailable(error);
+            self.db.apply_batch(batch).map_err(|error| failed(error.to_string()))?;
+            self.db.flush().map_err(|error| failed(error.to_string()))?;
+            self.synced.sync_data().map_err(|error| failed(error.to_string()))?;
+            Ok(true)
+        });
+        match done {
+            Ok(true) => self.published.publish(&self.txn.state),
+            Ok(false) => {}
+            Err(error) => fatal(&format!("a write to the store failed: {error}")),
+        }
+    }
+}
+
+/// When the group under way began.
+#[derive(Debug)]
+struct Pulse {
+    base: Instant,
+    /// Milliseconds since `base`, and one; 0 while idle.
+    begun: AtomicU64,
+}
+
+impl Pulse {
+    fn new() -> Self {
+        Self { base: Instant::now(), begun: AtomicU64::new(0) }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.base.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
+    }
+
+    fn begin(&self) {
+        self.begun.store(self.now(), Ordering::Release);
+    }
+
+    fn end(&self) {
+        self.begun.store(0, Ordering::Release);
+    }
+
+    fn stuck(&self, now: u64) -> bool {
+        let begun = self.begun.load(Ordering::Acquire);
+        begun > 0 && u128::from(now.saturating_sub(begun)) > STUCK.as_millis()
+    }
+}
+
+fn watch(pulse: &Weak<Pulse>) {
+    while let Some(pulse) = pulse.upgrade() {
+        if pulse.stuck(pulse.now()) {
+            fatal("a write to the store did not end within 10 s");
+        }
+        drop(pulse);
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+struct FatalPanic;
+
+impl Drop for FatalPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            fatal("the committer of the store panicked");
+        }
+    }
+}
+
+/// Ends the process: what was acknowledged is on the disk, of the rest nobody knows.
+fn fatal(why: &str) -> ! {
+    tracing::error!(
+        "{why}; the process ends so that nothing is acknowledged that may be lost; start it again"
+    );
+    std::process::abort()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// Set in the process that is to end.
+    const DOOMED: &str = "REELHOOK_TEST_DOOMED_COMMITTER";
+
+    fn start(synced: &str) -> Committer {
+        let db = sled::Config::new().temporary(true).open().unwrap();
+        let (state, synced) = (State::default(), File::open(synced).unwrap());
+        Committer::start(db, synced, state, Arc::new(Published::new(&state))).unwrap()
+    }
+
+    /// Runs this very test in a process of its own, where `doomed` ends it.
+    fn ends_the_process(test: &str, doomed: impl FnOnce()) {
+        if std::env::var_os(DOOMED).is_some() {
+            doomed();
+            println!("acknowledged");
+            return;
+        }
+        let this = std::env::current_exe().unwrap();
+        let test = format!("store::sled::committer::tests::{test}");
+        let child =
+            Command::new(this).args([&test, "--exact", "--nocapture"]).env(DOOMED, "1").output().unwrap();
+        let said = String::from_utf8_lossy(&child.stdout);
+        assert!(said.contains("running 1 test"), "{said}");
+        assert!(!said.contains("acknowledged") && !child.status.success(), "{said}");
+    }
+
+    #[test]
+    fn a_sync_that_fails_ends_the_process_before_anything_is_acknowledged() {
+        ends_the_process("a_sync_that_fails_ends_the_process_before_anything_is_acknowledged", || {
+            // fdatasync of a device that is no disk fails.
+            start("/dev/null").judge_blocking(|txn| Ok(txn.mark(b"z"))).ok();
+        });
+    }
+
+    #[test]
+    fn a_panic_of_the_committer_ends_the_process() {
+        ends_the_process("a_panic_of_the_committer_ends_the_process", || {
+            let bug = |_: &mut Txn| -> Result<(), StoreError> { panic!("a bug") };
+            start("/dev/null").judge_blocking(bug).ok();
+        });
+    }
+
+    #[test]
+    fn a_group_is_stuck_after_ten_seconds_and_idleness_never_is() {
+        let pulse = Pulse::new();
+        assert!(!pulse.stuck(u64::MAX));
+        pulse.begin();
+        let begun = pulse.begun.load(Ordering::Acquire);
+        assert!(!pulse.stuck(begun + 10_000));
+        assert!(pulse.stuck(begun + 10_001));
+        pulse.end();
+        assert!(!pulse.stuck(begun + 10_001));
+    }
+
+    #[test]
+    fn what_wrote_nothing_is_answered_without_a_sync() {
+        assert!(start("/dev/null").judge_blocking(|_| Ok(())).is_ok());
+    }
+}

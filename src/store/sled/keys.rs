@@ -1,0 +1,179 @@
+//! The keys of the one tree: a prefix byte, then what the entry is looked up by, in the order of scans.
+
+use sha2::{Digest, Sha256};
+
+use crate::lifecycle::{CallbackId, DeliveryId, Due, Duty, JobId, Millis, TaskId};
+
+/// Records of jobs, by id: `j ‖ job`.
+pub(super) const JOB: u8 = b'j';
+/// What is due: `d ‖ duty ‖ not urgent ‖ at ‖ job`.
+pub(super) const DUE: u8 = b'd';
+/// The event log: `e ‖ seq`.
+pub(super) const EVENT: u8 = b'e';
+/// Where the event log and the clock stand.
+pub(super) const HEAD: &[u8] = b"h";
+/// Jobs by phase and outcome.
+pub(super) const TALLY: &[u8] = b"n";
+/// Debts to sinks: `o ‖ delivery`.
+const DELIVERY: u8 = b'o';
+/// Idempotency keys: `i ‖ hash of owner and key`.
+const IDEMPOTENCY: u8 = b'i';
+/// The inbound log: `c ‖ callback`.
+pub(super) const CALLBACK: u8 = b'c';
+/// Callbacks seen for jobs that have no record: `k ‖ job ‖ hash of the delivery id`.
+const STRAY: u8 = b'k';
+/// The job that has a task: `t ‖ hash of the task id`.
+const TASK: u8 = b't';
+/// The ledger: `b ‖ day`.
+const LEDGER: u8 = b'b';
+/// Requests: `r ‖ job`.
+const DOCUMENT: u8 = b'r';
+/// Jobs that are claimed: `l ‖ job`.
+pub(super) const LEASE: u8 = b'l';
+/// Values kept for ever: `s ‖ name`.
+const KEPT: u8 = b's';
+/// Damaged values, as they were: `q ‖ key`.
+const QUARANTINE: u8 = b'q';
+/// Pieces of a long value: `p ‖ key ‖ number`.
+const PIECE: u8 = b'p';
+
+fn join(prefix: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(1 + parts.iter().map(|part| part.len()).sum::<usize>());
+    key.push(prefix);
+    for part in parts {
+        key.extend_from_slice(part);
+    }
+    key
+}
+
+/// A signed number whose bytes sort as it does.
+fn ordered(number: i64) -> [u8; 8] {
+    (number.cast_unsigned() ^ (1 << 63)).to_be_bytes()
+}
+
+/// The first sixteen bytes of the SHA-256 of `parts`, each with its length.
+fn hash(parts: &[&[u8]]) -> [u8; 16] {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hash.finalize()[..16]);
+    bytes
+}
+
+pub(super) fn job(id: JobId) -> Vec<u8> {
+    join(JOB, &[id.as_bytes()])
+}
+
+pub(super) fn document(id: JobId) -> Vec<u8> {
+    join(DOCUMENT, &[id.as_bytes()])
+}
+
+pub(super) fn lease(id: JobId) -> Vec<u8> {
+    join(LEASE, &[id.as_bytes()])
+}
+
+pub(super) fn due(due: Due, id: JobId) -> Vec<u8> {
+    join(DUE, &[&[due.duty as u8, u8::from(!due.urgent)], &ordered(due.at.0), id.as_bytes()])
+}
+
+/// The entries of a duty, urgent or not, that are due from `from` on and before `to`.
+pub(super) fn due_range(duty: Duty, urgent: bool, from: Millis, to: Millis) -> (Vec<u8>, Vec<u8>) {
+    let at = |at: Millis| join(DUE, &[&[duty as u8, u8::from(!urgent)], &ordered(at.0)]);
+    (at(from), at(to))
+}
+
+/// When and whom a due entry names.
+pub(super) fn parse_due(key: &[u8]) -> Option<(Millis, JobId)> {
+    let (at, id) = key.get(3..)?.split_first_chunk::<8>()?;
+    let at = (u64::from_be_bytes(*at) ^ (1 << 63)).cast_signed();
+    Some((Millis(at), JobId::from_bytes(id.try_into().ok()?)))
+}
+
+pub(super) fn event(seq: u64) -> Vec<u8> {
+    join(EVENT, &[&seq.to_be_bytes()])
+}
+
+/// The number in an event's key.
+pub(super) fn parse_seq(key: &[u8]) -> Option<u64> {
+    key.last_chunk::<8>().map(|seq| u64::from_be_bytes(*seq))
+}
+
+/// The id after the prefix.
+pub(super) fn parse_id(key: &[u8]) -> Option<[u8; 16]> {
+    key.get(1..)?.try_into().ok()
+}
+
+pub(super) fn delivery(id: DeliveryId) -> Vec<u8> {
+    join(DELIVERY, &[id.as_bytes()])
+}
+
+pub(super) fn callback(id: CallbackId) -> Vec<u8> {
+    join(CALLBACK, &[id.as_bytes()])
+}
+
+/// Stands for a delivery among those for one job.
+pub(super) fn delivery_hash(delivery_id: &str) -> u64 {
+    let hash = hash(&[delivery_id.as_bytes()]);
+    hash.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+}
+
+pub(super) fn stray(job: JobId, delivery: u64) -> Vec<u8> {
+    join(STRAY, &[job.as_bytes(), &delivery.to_be_bytes()])
+}
+
+pub(super) fn idempotency(owner: &str, key: &str) -> Vec<u8> {
+    join(IDEMPOTENCY, &[&hash(&[owner.as_bytes(), key.as_bytes()])])
+}
+
+pub(super) fn task(id: &TaskId) -> Vec<u8> {
+    join(TASK, &[&hash(&[id.0.as_bytes()])])
+}
+
+/// `day` counts from 1970-01-01, UTC.
+pub(super) fn ledger(day: i32) -> Vec<u8> {
+    join(LEDGER, &[&ordered(i64::from(day))])
+}
+
+pub(super) fn kept(name: &str) -> Vec<u8> {
+    join(KEPT, &[name.as_bytes()])
+}
+
+pub(super) fn quarantine(key: &[u8]) -> Vec<u8> {
+    join(QUARANTINE, &[key])
+}
+
+pub(super) fn piece(key: &[u8], number: u64) -> Vec<u8> {
+    join(PIECE, &[key, &number.to_be_bytes()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job_id(byte: u8) -> JobId {
+        JobId::new(Millis(5), &[byte; 10])
+    }
+
+    #[test]
+    fn due_keys_sort_by_duty_then_urgency_then_time_also_before_1970() {
+        let key = |duty, urgent, at| due(Due { duty, urgent, at: Millis(at) }, job_id(1));
+        let sorted = [
+            key(Duty::Submit, false, 7),
+            key(Duty::Ask, true, -3),
+            key(Duty::Ask, true, 9_000),
+            key(Duty::Ask, false, i64::MIN),
+            key(Duty::Ask, false, -1),
+            key(Duty::Ask, false, 0),
+        ];
+        assert!(sorted.is_sorted(), "{sorted:?}");
+        assert_eq!(parse_due(&sorted[1]), Some((Millis(-3), job_id(1))));
+    }
+
+    #[test]
+    fn an_owner_and_a_key_do_not_run_into_each_other() {
+        assert_ne!(idempotency("ab", "c"), idempotency("a", "bc"));
+    }
+}

@@ -1,0 +1,271 @@
+//! The embedded store: sled, one process, one writer.
+//!
+//! Everything lives in one tree under prefixed keys ([`keys`]), every value behind a checked header ([`value`]).
+//! Requests are encoded where they arise, then judged one after the other by the [`committer`] against what its
+//! group has written so far ([`txn`]), and answered once the group is on the disk. Reads go to the tree at once.
+
+mod claim;
+mod committer;
+mod keys;
+mod ledger;
+mod open;
+mod read;
+mod record;
+mod source;
+mod space;
+mod state;
+#[cfg(test)]
+mod tests;
+mod txn;
+mod value;
+mod write;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use sled::Tree;
+use tokio::sync::watch;
+
+use self::{
+    committer::{Committer, closed},
+    source::Source,
+    space::Space,
+    state::Published,
+    txn::engine,
+    value::Fault,
+    write::{Heard, New, Write},
+};
+use super::{
+    Arrival, Booked, CallbackFilter, CallbackRecord, Claim, Counts, EventFilter, EventPage, Insert, Inserted,
+    JobFilter, LogBounds, Page, Replaced, Store, StoreError,
+};
+use crate::{
+    config,
+    lifecycle::{CallbackId, Change, Duty, Job, JobId, Millis, Policy, TaskId},
+};
+
+/// A store in a folder.
+#[derive(Debug)]
+pub struct SledStore {
+    tree: Tree,
+    committer: Committer,
+    published: Arc<Published>,
+    space: Space,
+}
+
+impl SledStore {
+    /// Opens the store in the folder `[store] path`, which is made when missing, and gives back every claim of
+    /// the process before: what was being sent becomes unknown, the rest due at `now`.
+    ///
+    /// # Errors
+    /// [`Locked`](StoreError::Locked), [`Newer`](StoreError::Newer), or [`Unreadable`](StoreError::Unreadable),
+    /// which deletes nothing.
+    pub fn open(config: &config::Store, now: Millis, policy: &Arc<Policy>) -> Result<Self, StoreError> {
+        open::open(config, now, policy)
+    }
+
+    /// Records that were damaged and are set aside.
+    #[must_use]
+    pub fn quarantined(&self) -> u64 {
+        self.published.tally().quarantined
+    }
+
+    fn tree(&self) -> Result<&Tree, StoreError> {
+        if self.published.closed() { Err(closed()) } else { Ok(&self.tree) }
+    }
+
+    /// Runs a long read where it holds up nobody.
+    async fn reading<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Tree) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let tree = self.tree()?.clone();
+        let done = tokio::task::spawn_blocking(move || read(&tree)).await;
+        done.map_err(|error| StoreError::Unavailable(error.to_string()))?
+    }
+
+    async fn quarantine(&self, id: JobId) -> Result<(), StoreError> {
+        self.committer.judge(move |txn| claim::quarantine(txn, id)).await
+    }
+}
+
+#[async_trait]
+impl Store for SledStore {
+    async fn insert(&self, insert: Insert) -> Result<Inserted, StoreError> {
+        self.space.for_new_work()?;
+        let Insert { job, event, document, key, limits } = insert;
+        let new = New::of(&job, &event, Some(document))?;
+        let found = self.committer.judge(move |txn| write::insert(txn, &new, key.as_ref(), &limits)).await?;
+        Ok(found.unwrap_or_else(|| Inserted::New(Box::new(job))))
+    }
+
+    async fn load(&self, id: JobId) -> Result<Option<Job>, StoreError> {
+        let tree = self.tree()?;
+        let damaged = || StoreError::Damaged(id.to_string());
+        match record::read(tree, id) {
+            Ok(None) => {
+                let aside = Source::get(tree, &keys::quarantine(&keys::job(id))).map_err(engine)?;
+                aside.map_or(Ok(None), |_| Err(damaged()))
+            }
+            Err(Fault::Damaged) => {
+                self.quarantine(id).await?;
+                record::read(tree, id).ok().flatten().map(Some).ok_or_else(damaged)
+            }
+            other => other.map_err(|fault| fault.of(|| id.to_string())),
+        }
+    }
+
+    async fn document(&self, id: JobId) -> Result<Option<Bytes>, StoreError> {
+        let document = value::read(self.tree()?, &keys::document(id));
+        let document = document.map_err(|fault| fault.of(|| format!("the request of {id}")))?;
+        let found = document.map(|document| Bytes::copy_from_slice(&document));
+        // It is written once, with its job, and may have been seen before that was synced.
+        if found.is_some() {
+            self.barrier().await?;
+        }
+        Ok(found)
+    }
+
+    async fn by_task(&self, task: &TaskId) -> Result<Option<JobId>, StoreError> {
+        write::task_owner(self.tree()?, task)
+    }
+
+    async fn replace(&self, change: Change) -> Result<Replaced, StoreError> {
+        self.space.for_work_under_way()?;
+        let write = Write::of(&change)?;
+        self.committer.judge(move |txn| write::replace(txn, &write)).await
+    }
+
+    async fn claim(&self, claim: Claim) -> Result<Vec<Job>, StoreError> {
+        if claim.duty == Duty::Deliver || claim.max == 0 {
+            return Ok(Vec::new());
+        }
+        self.space.for_work_under_way()?;
+        self.committer.judge(move |txn| claim::claim(txn, &claim)).await
+    }
+
+    async fn next_due(&self, duty: Duty) -> Result<Option<Millis>, StoreError> {
+        let tree = self.tree()?;
+        let mut next = None;
+        for urgent in [true, false] {
+            let (from, to) = keys::due_range(duty, urgent, Millis(i64::MIN), Millis(i64::MAX));
+            let first = tree.scan(&from, &to, 1).map_err(engine)?;
+            let at = first.first().and_then(|(key, _)| keys::parse_due(key)).map(|(at, _)| at);
+            next = next.into_iter().chain(at).min();
+        }
+        Ok(next)
+    }
+
+    async fn seen(&self, job: JobId, delivery_id: &str) -> Result<bool, StoreError> {
+        write::seen(self.tree()?, job, delivery_id)
+    }
+
+    async fn callback(&self, arrival: Arrival) -> Result<Replaced, StoreError> {
+        self.space.for_work_under_way()?;
+        let Arrival { record, body, job_id, delivery_id, change } = arrival;
+        let heard = Heard::of(job_id, &delivery_id, record.as_ref(), &body)?;
+        let write = change.as_ref().map(Write::of).transpose()?;
+        self.committer.judge(move |txn| write::callback(txn, &heard, write.as_ref())).await
+    }
+
+    async fn list(
+        &self,
+        filter: JobFilter,
+        before: Option<JobId>,
+        limit: usize,
+    ) -> Result<Page<Job>, StoreError> {
+        let reading = self.reading(move |tree| {
+            let mut damaged = Vec::new();
+            read::jobs(tree, &filter, before, limit, &mut damaged).map(|page| (page, damaged))
+        });
+        let (page, damaged) = reading.await?;
+        for id in damaged {
+            self.quarantine(id).await?;
+        }
+        Ok(page)
+    }
+
+    async fn callbacks(
+        &self,
+        filter: CallbackFilter,
+        before: Option<CallbackId>,
+        limit: usize,
+    ) -> Result<Page<CallbackRecord>, StoreError> {
+        self.reading(move |tree| read::callbacks(tree, &filter, before, limit)).await
+    }
+
+    async fn callback_body(&self, id: CallbackId) -> Result<Option<(CallbackRecord, Bytes)>, StoreError> {
+        let entry = value::read(self.tree()?, &keys::callback(id)).and_then(|entry| {
+            let parse = |entry: value::Payload| {
+                Heard::parse(&entry).map(|(record, body)| (record, Bytes::copy_from_slice(body)))
+            };
+            entry.map(parse).transpose()
+        });
+        entry.map_err(|fault| fault.of(|| id.to_string()))
+    }
+
+    async fn events(&self, after: u64, limit: usize, filter: EventFilter) -> Result<EventPage, StoreError> {
+        let newest = self.published.newest();
+        self.reading(move |tree| read::events(tree, after, newest, limit, &filter)).await
+    }
+
+    async fn bounds(&self) -> Result<LogBounds, StoreError> {
+        let newest = self.published.newest();
+        let oldest = read::oldest(self.tree()?)?.filter(|oldest| *oldest <= newest);
+        Ok(LogBounds { oldest: oldest.unwrap_or(newest + 1), newest })
+    }
+
+    async fn barrier(&self) -> Result<(), StoreError> {
+        self.committer.judge(|_| Ok(())).await
+    }
+
+    async fn counts(&self) -> Result<Counts, StoreError> {
+        self.tree().map(|_| self.published.tally().counts())
+    }
+
+    async fn booked(&self, now: Millis) -> Result<Booked, StoreError> {
+        ledger::booked(self.tree()?, ledger::day(now))
+    }
+
+    async fn keep(&self, name: &str, fresh: Vec<u8>) -> Result<Vec<u8>, StoreError> {
+        self.space.for_work_under_way()?;
+        let (key, name) = (keys::kept(name), name.to_owned());
+        let judge = move |txn: &mut txn::Txn| {
+            let kept = value::read(txn, &key).map_err(|fault| fault.of(|| name))?;
+            if let Some(kept) = kept {
+                return Ok(kept.to_vec());
+            }
+            txn.put_new(&key, &fresh);
+            Ok(fresh)
+        };
+        self.committer.judge(judge).await
+    }
+
+    async fn reclamp(&self, now: Millis, longest_wait: i64) -> Result<(), StoreError> {
+        for (mut from, to) in open::put_off(now, longest_wait) {
+            loop {
+                let (start, end) = (from, to.clone());
+                let next = self.committer.judge(move |txn| claim::make_due(txn, &start, &end, now)).await?;
+                match next {
+                    Some(next) => from = next,
+                    None => break,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn wake(&self) -> watch::Receiver<u64> {
+        self.published.wake()
+    }
+
+    fn roomy(&self) -> bool {
+        self.space.for_new_work().is_ok()
+    }
+
+    async fn close(&self) {
+        self.committer.close().await;
+        self.published.close();
+    }
+}

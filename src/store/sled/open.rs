@@ -1,0 +1,209 @@
+//! Opening: one owner, no panic, nothing deleted, and every claim of the process before given back.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+};
+
+use sled::{Db, Mode, Tree};
+
+use super::{
+    SledStore, claim,
+    committer::Committer,
+    keys,
+    record::Card,
+    space::Space,
+    state::{Head, Published, State, StoredTally, Tally},
+    txn::engine,
+    value,
+};
+use crate::{
+    config,
+    lifecycle::{Duty, Millis, Policy},
+    store::StoreError,
+};
+
+/// A jump of the clock that is more than drift, in milliseconds.
+const CLOCK_STEP: i64 = 60_000;
+
+/// Opens the store on a thread of its own, where a panic of the engine is an answer and not the end.
+pub(super) fn open(
+    config: &config::Store,
+    now: Millis,
+    policy: &Arc<Policy>,
+) -> Result<SledStore, StoreError> {
+    let (config, policy, path) = (config.clone(), Arc::clone(policy), config.path.clone());
+    let opening = thread::Builder::new()
+        .name("store-open".into())
+        .spawn(move || open_here(&config, now, &policy))
+        .map_err(|error| unreadable(&path, &error.to_string()))?;
+    opening.join().unwrap_or_else(|_| {
+        Err(unreadable(
+            &path,
+            "the engine gave up on its files; keep a copy of the folder and restore a backup",
+        ))
+    })
+}
+
+fn unreadable(path: &Path, why: &str) -> StoreError {
+    StoreError::Unreadable { path: path.display().to_string(), why: why.to_owned() }
+}
+
+fn open_here(config: &config::Store, now: Millis, policy: &Policy) -> Result<SledStore, StoreError> {
+    let path = &config.path;
+    let io = |error: io::Error| unreadable(path, &error.to_string());
+    let fresh = !path.join("db").exists();
+    fs::create_dir_all(path).map_err(io)?;
+    let db = engine_of(config)?;
+    let synced = File::open(path.join("db")).map_err(io)?;
+    if fresh {
+        sync_folders(path, &synced).map_err(io)?;
+    }
+    let since = jiff::Timestamp::from_millisecond(now.0).unwrap_or_default();
+    fs::write(owner_file(path), format!("process {} (since {since})", std::process::id())).map_err(io)?;
+
+    let tree: Tree = (*db).clone();
+    let state = recall(&tree)?;
+    let published = Arc::new(Published::new(&state));
+    let committer = Committer::start(db, synced, state, Arc::clone(&published)).map_err(io)?;
+    let space = Space::new(path.clone(), config.min_free);
+    let store = SledStore { tree, committer, published, space };
+    set_right(&store, &state, now, policy)?;
+    Ok(store)
+}
+
+/// The engine, after moving aside snapshots that do not fit the log: it makes them anew.
+fn engine_of(config: &config::Store) -> Result<Db, StoreError> {
+    let open = || {
+        sled::Config::new()
+            .path(&config.path)
+            .mode(Mode::LowSpace)
+            .cache_capacity(config.cache)
+            .flush_every_ms(Some(500)) // only the collection of garbage hangs on it: every group is flushed
+            .open()
+    };
+    let opened = open().or_else(|error| match error {
+        sled::Error::Corruption { .. } if set_snapshots_aside(&config.path).is_ok_and(|moved| moved > 0) => {
+            open()
+        }
+        other => Err(other),
+    });
+    opened.map_err(|error| {
+        let why = error.to_string();
+        if !why.contains("could not acquire lock") {
+            return unreadable(
+                &config.path,
+                &format!("{why}; keep a copy of the folder and restore a backup"),
+            );
+        }
+        let owner = fs::read_to_string(owner_file(&config.path)).unwrap_or_else(|_| "another process".into());
+        StoreError::Locked { path: config.path.display().to_string(), owner }
+    })
+}
+
+fn owner_file(path: &Path) -> PathBuf {
+    path.join("owner")
+}
+
+/// Renames every `snap.*`; says how many there were.
+fn set_snapshots_aside(path: &Path) -> io::Result<usize> {
+    let mut moved = 0;
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with("snap.") {
+            fs::rename(entry.path(), path.join(format!("aside.{name}")))?;
+            tracing::warn!(
+                "{name} of the store at {} does not fit its log and was set aside",
+                path.display()
+            );
+            moved += 1;
+        }
+    }
+    Ok(moved)
+}
+
+/// A file is only as durable as the folders that name it.
+fn sync_folders(path: &Path, db: &File) -> io::Result<()> {
+    db.sync_all()?;
+    File::open(path)?.sync_all()?;
+    let parent = path.canonicalize()?;
+    parent.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+}
+
+/// Where the log and the tally stood.
+fn recall(tree: &Tree) -> Result<State, StoreError> {
+    fn stored<T: serde::de::DeserializeOwned>(tree: &Tree, key: &[u8]) -> Result<Option<T>, value::Fault> {
+        let payload = value::read(tree, key)?;
+        payload.map(|json| serde_json::from_slice(&json).map_err(|_| value::Fault::Damaged)).transpose()
+    }
+    let named = |fault: value::Fault| fault.of(|| "the store's own head".into());
+    let head = match stored(tree, keys::HEAD) {
+        Ok(head) => head.unwrap_or_default(),
+        Err(value::Fault::Damaged) => lifted(tree)?,
+        Err(fault) => return Err(named(fault)),
+    };
+    let tally = match stored::<StoredTally>(tree, keys::TALLY) {
+        Ok(stored) => stored.map(Tally::from).unwrap_or_default(),
+        Err(value::Fault::Damaged) => Tally::after_damage(0),
+        Err(fault) => return Err(named(fault)),
+    };
+    let tally = if tally.recount { recount(tree, tally.quarantined)? } else { tally };
+    Ok(State { head, tally })
+}
+
+/// A head that lies beyond any number that can have been given.
+fn lifted(tree: &Tree) -> Result<Head, StoreError> {
+    let last = tree.scan_prefix([keys::EVENT]).keys().next_back().transpose().map_err(engine)?;
+    let newest = last.and_then(|key| keys::parse_seq(&key)).unwrap_or(0).saturating_add(1 << 32);
+    tracing::error!("the head of the event log is damaged; numbering goes on at {newest}");
+    Ok(Head { newest, clock: None })
+}
+
+/// Counts the records, as is needed once after one of them was set aside.
+fn recount(tree: &Tree, quarantined: u64) -> Result<Tally, StoreError> {
+    let mut tally = Tally::after_damage(quarantined);
+    tally.recount = false;
+    for row in tree.scan_prefix([keys::JOB]) {
+        let (key, head) = row.map_err(engine)?;
+        let card = value::join(tree, &key, &head).and_then(|record| Card::parse(&record));
+        tally.moved(None, card.ok().as_ref());
+    }
+    Ok(tally)
+}
+
+/// Releases every lease, and makes due what only a wrong clock can have put off so far.
+fn set_right(store: &SledStore, state: &State, now: Millis, policy: &Policy) -> Result<(), StoreError> {
+    let policy = Arc::new(policy.clone());
+    loop {
+        let policy = Arc::clone(&policy);
+        if store.committer.judge_blocking(move |txn| claim::release_leases(txn, now, &policy))? == 0 {
+            break;
+        }
+    }
+    if state.head.clock.is_none_or(|clock| now.since(clock).abs() <= CLOCK_STEP) {
+        return Ok(());
+    }
+    for (mut from, to) in put_off(now, policy.longest_wait()) {
+        loop {
+            let (start, end) = (from, to.clone());
+            let next = store.committer.judge_blocking(move |txn| claim::make_due(txn, &start, &end, now))?;
+            match next {
+                Some(next) => from = next,
+                None => break,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The ranges of the due index beyond the longest wait.
+pub(super) fn put_off(now: Millis, longest_wait: i64) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let first = now.plus(longest_wait).plus(1);
+    let duties = [Duty::Submit, Duty::Ask, Duty::Fetch, Duty::Expire];
+    let lanes = duties.into_iter().flat_map(|duty| [true, false].map(|urgent| (duty, urgent)));
+    lanes.map(|(duty, urgent)| keys::due_range(duty, urgent, first, Millis(i64::MAX))).collect()
+}

@@ -1,0 +1,193 @@
+//! The committer's view: the tree under everything that the group has written so far.
+
+use std::{collections::BTreeMap, ops::Bound};
+
+use sled::{Batch, IVec, Tree};
+
+use super::{
+    keys,
+    source::{Row, Source},
+    state::State,
+    value,
+};
+use crate::store::StoreError;
+
+type Writes = BTreeMap<IVec, Option<IVec>>;
+
+/// Judges a group of requests, each against all before it, and gathers what they write.
+pub(super) struct Txn {
+    tree: Tree,
+    /// Changed by requests, stored with the group.
+    pub(super) state: State,
+    stored: State,
+    writes: Writes,
+    bytes: usize,
+    /// What a request that fails half-way has to put back.
+    undo: Vec<(IVec, Option<Option<IVec>>)>,
+    before: State,
+}
+
+impl Source for Txn {
+    fn get(&self, key: &[u8]) -> sled::Result<Option<IVec>> {
+        match self.writes.get(key) {
+            Some(value) => Ok(value.clone()),
+            None => self.tree.get(key),
+        }
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> sled::Result<Vec<Row>> {
+        let mut rows = Vec::new();
+        if from >= to {
+            return Ok(rows);
+        }
+        let mut under = self.tree.range(from..to);
+        let mut over = self.writes.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to)));
+        let mut below = under.next().transpose()?;
+        let mut above = over.next();
+        while rows.len() < limit {
+            let written = match (&below, &above) {
+                (None, None) => break,
+                (Some((low, _)), Some((high, _))) => high <= &low,
+                (below, _) => below.is_none(),
+            };
+            if !written {
+                rows.extend(below.take());
+                below = under.next().transpose()?;
+                continue;
+            }
+            if let Some((key, value)) = above.take() {
+                if below.as_ref().is_some_and(|(low, _)| low == key) {
+                    below = under.next().transpose()?;
+                }
+                rows.extend(value.clone().map(|value| (key.clone(), value)));
+            }
+            above = over.next();
+        }
+        Ok(rows)
+    }
+}
+
+impl Txn {
+    pub(super) fn new(tree: Tree, state: State) -> Self {
+        let (writes, undo) = (Writes::new(), Vec::new());
+        Self { tree, state, stored: state, writes, bytes: 0, undo, before: state }
+    }
+
+    /// Runs one request; when it fails, nothing of it stays.
+    pub(super) fn attempt<T>(
+        &mut self,
+        judge: impl FnOnce(&mut Self) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.undo.clear();
+        self.before = self.state;
+        let verdict = judge(self);
+        if verdict.is_err() {
+            self.state = self.before;
+            while let Some((key, value)) = self.undo.pop() {
+                match value {
+                    Some(value) => self.writes.insert(key, value),
+                    None => self.writes.remove(&key),
+                };
+            }
+        }
+        verdict
+    }
+
+    fn set(&mut self, key: &[u8], value: Option<IVec>) {
+        let key = IVec::from(key);
+        self.bytes += key.len() + value.as_ref().map_or(0, |value| value.len());
+        let before = self.writes.insert(key.clone(), value);
+        self.undo.push((key, before));
+    }
+
+    /// Sets an entry of an index, which is all in its key.
+    pub(super) fn mark(&mut self, key: &[u8]) {
+        self.set(key, Some(IVec::default()));
+    }
+
+    /// Removes an entry of an index.
+    pub(super) fn unmark(&mut self, key: &[u8]) {
+        self.set(key, None);
+    }
+
+    /// Stores a value under a key that has none.
+    pub(super) fn put_new(&mut self, key: &[u8], payload: &[u8]) {
+        self.put_over(key, payload, 0);
+    }
+
+    /// Stores a value, whatever is there.
+    pub(super) fn put(&mut self, key: &[u8], payload: &[u8]) -> Result<(), StoreError> {
+        let pieces = Source::get(self, key).map_err(engine)?.map_or(0, |old| value::pieces(&old));
+        self.put_over(key, payload, pieces);
+        Ok(())
+    }
+
+    /// Stores a value in place of one that has `pieces` pieces.
+    pub(super) fn put_over(&mut self, key: &[u8], payload: &[u8], pieces: u64) {
+        let (head, rest) = value::cut(payload);
+        let mut number = 0;
+        for piece in rest {
+            self.set(&keys::piece(key, number), Some(piece.into()));
+            number += 1;
+        }
+        for left in number..pieces {
+            self.set(&keys::piece(key, left), None);
+        }
+        self.set(key, Some(head.into()));
+    }
+
+    /// Moves a stored value, readable or not, and its pieces to where nothing looks for it.
+    pub(super) fn set_aside(&mut self, key: &[u8], head: IVec) -> Result<(), StoreError> {
+        let aside = keys::quarantine(key);
+        for number in 0..value::pieces(&head) {
+            let from = keys::piece(key, number);
+            // A damaged length may promise pieces that never were.
+            let Some(piece) = Source::get(self, &from).map_err(engine)? else { break };
+            self.set(&keys::piece(&aside, number), Some(piece));
+            self.set(&from, None);
+        }
+        self.set(&aside, Some(head));
+        self.set(key, None);
+        Ok(())
+    }
+
+    /// Everything that the group writes, if anything, with the state after it.
+    pub(super) fn batch(&mut self) -> Result<Option<Batch>, StoreError> {
+        if self.state.head != self.stored.head {
+            let head = json(&self.state.head)?;
+            self.put(keys::HEAD, &head)?;
+        }
+        if self.state.tally != self.stored.tally {
+            let tally = json(&self.state.tally.stored())?;
+            self.put(keys::TALLY, &tally)?;
+        }
+        self.stored = self.state;
+        self.bytes = 0;
+        self.undo.clear();
+        if self.writes.is_empty() {
+            return Ok(None);
+        }
+        let mut batch = Batch::default();
+        for (key, value) in std::mem::take(&mut self.writes) {
+            match value {
+                Some(value) => batch.insert(key, value),
+                None => batch.remove(key),
+            }
+        }
+        Ok(Some(batch))
+    }
+
+    /// Bytes that the group writes so far.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+pub(super) fn engine(error: sled::Error) -> StoreError {
+    StoreError::Unavailable(error.to_string())
+}
+
+/// As JSON.
+pub(super) fn json(value: &impl serde::Serialize) -> Result<Vec<u8>, StoreError> {
+    serde_json::to_vec(value).map_err(|error| StoreError::Unavailable(error.to_string()))
+}

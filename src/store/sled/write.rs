@@ -1,0 +1,338 @@
+//! What changes write: encoded by whoever asks, judged and stored by the committer.
+
+use bytes::Bytes;
+
+use super::{
+    keys, ledger,
+    record::{self, Encoded, Former, Trail},
+    source::Source,
+    txn::{Txn, engine, json},
+    value::{self, Fault},
+};
+use crate::{
+    lifecycle::{Change, EventRecord, Job, JobId, Millis, Reservation, RetryMode, TaskId},
+    store::{CallbackRecord, IdempotencyKey, Inserted, Limits, Replaced, StoreError},
+};
+
+/// A record of a job that was checked and encoded.
+pub(super) struct Record {
+    id: JobId,
+    encoded: Encoded,
+    task: Option<TaskId>,
+    retry_of: Option<JobId>,
+    settled: bool,
+}
+
+impl Record {
+    fn of(job: &Job) -> Result<Self, StoreError> {
+        if let Err(sentence) = job.check() {
+            tracing::error!(job = %job.id, "a record was refused, for it must hold that {sentence}");
+            return Err(StoreError::Unavailable(format!("a change of {} breaks a rule: {sentence}", job.id)));
+        }
+        let encoded = Encoded::of(job).map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        let task = job.task.as_ref().map(|task| task.id.clone());
+        let settled = job.outcome().is_some();
+        Ok(Self { id: job.id, encoded, task, retry_of: job.retry_of, settled })
+    }
+}
+
+/// An event that awaits its number.
+struct Entry {
+    time: Millis,
+    json: Vec<u8>,
+}
+
+impl Entry {
+    fn of(event: &EventRecord) -> Result<Self, StoreError> {
+        Ok(Self { time: event.time, json: json(event)? })
+    }
+}
+
+/// A job that is not stored yet.
+pub(super) struct New {
+    record: Record,
+    event: Entry,
+    /// None: that of the job it follows.
+    document: Option<Bytes>,
+    reserved: Option<Reservation>,
+}
+
+impl New {
+    pub(super) fn of(job: &Job, event: &EventRecord, document: Option<Bytes>) -> Result<Self, StoreError> {
+        let document = document.filter(|document| !document.is_empty() || job.retry_of.is_none());
+        Ok(Self { record: Record::of(job)?, event: Entry::of(event)?, document, reserved: job.cost.reserved })
+    }
+}
+
+/// A change of a stored job.
+pub(super) struct Write {
+    record: Record,
+    events: Vec<Entry>,
+    deliveries: Vec<(Vec<u8>, Vec<u8>)>,
+    successor: Option<(RetryMode, New)>,
+    release: Option<Reservation>,
+    book: Option<Reservation>,
+}
+
+impl Write {
+    pub(super) fn of(change: &Change) -> Result<Self, StoreError> {
+        let deliveries = change.deliveries.iter().map(|owed| Ok((keys::delivery(owed.id), json(owed)?)));
+        let successor = change.successor.as_ref();
+        Ok(Self {
+            record: Record::of(&change.job)?,
+            events: change.events.iter().map(Entry::of).collect::<Result<_, _>>()?,
+            deliveries: deliveries.collect::<Result<_, StoreError>>()?,
+            successor: successor
+                .map(|next| Ok::<_, StoreError>((next.mode, New::of(&next.job, &next.event, None)?)))
+                .transpose()?,
+            release: change.release,
+            book: change.book,
+        })
+    }
+}
+
+/// A callback that was encoded.
+pub(super) struct Heard {
+    job: JobId,
+    delivery: u64,
+    entry: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Heard {
+    pub(super) fn of(
+        job: JobId,
+        delivery_id: &str,
+        record: Option<&CallbackRecord>,
+        body: &[u8],
+    ) -> Result<Self, StoreError> {
+        let entry = record.map(|record| {
+            let json = json(record)?;
+            let mut payload = Vec::with_capacity(8 + json.len() + body.len());
+            payload.extend_from_slice(&(json.len() as u64).to_be_bytes());
+            payload.extend_from_slice(&json);
+            payload.extend_from_slice(body);
+            Ok::<_, StoreError>((keys::callback(record.id), payload))
+        });
+        Ok(Self { job, delivery: keys::delivery_hash(delivery_id), entry: entry.transpose()? })
+    }
+
+    /// The two parts of a stored entry.
+    pub(super) fn parse(payload: &[u8]) -> Result<(CallbackRecord, &[u8]), Fault> {
+        let (length, rest) = payload.split_first_chunk::<8>().ok_or(Fault::Damaged)?;
+        let length = usize::try_from(u64::from_be_bytes(*length)).map_err(|_| Fault::Damaged)?;
+        let (json, body) = rest.split_at_checked(length).ok_or(Fault::Damaged)?;
+        Ok((serde_json::from_slice(json).map_err(|_| Fault::Damaged)?, body))
+    }
+}
+
+pub(super) fn insert(
+    txn: &mut Txn,
+    new: &New,
+    key: Option<&IdempotencyKey>,
+    limits: &Limits,
+) -> Result<Option<Inserted>, StoreError> {
+    if let Some(key) = key {
+        if let Some((fingerprint, job)) = holder(txn, key)? {
+            let same = fingerprint == key.fingerprint;
+            return Ok(Some(if same { Inserted::Replayed(job) } else { Inserted::KeyReused(job.id) }));
+        }
+    }
+    if limits.queued > 0 && txn.state.tally.queued() >= limits.queued {
+        return Ok(Some(Inserted::QueueFull { limit: limits.queued }));
+    }
+    if let Some(reserved) = new.reserved {
+        if let Some(over) = ledger::exceeded(txn, reserved, limits)? {
+            return Ok(Some(over));
+        }
+    }
+    create(txn, new)?;
+    if let Some(key) = key {
+        remember_key(txn, key, new.record.id)?;
+    }
+    Ok(None)
+}
+
+/// The job that a key made and still holds it, with the fingerprint of its request.
+fn holder(txn: &Txn, key: &IdempotencyKey) -> Result<Option<([u8; 32], Box<Job>)>, StoreError> {
+    let stored = value::read(txn, &keys::idempotency(&key.owner, &key.key))
+        .map_err(|fault| fault.of(|| "an idempotency key".into()))?;
+    let Some((fingerprint, id)) = stored.as_deref().and_then(|entry| entry.split_first_chunk::<32>()) else {
+        return Ok(None);
+    };
+    let Ok(id) = id.try_into().map(JobId::from_bytes) else { return Ok(None) };
+    let Some(job) = record::read(txn, id).map_err(|fault| fault.of(|| id.to_string()))? else {
+        let aside = Source::get(txn, &keys::quarantine(&keys::job(id))).map_err(engine)?;
+        // To make the job anew might pay for it twice.
+        return aside.map_or(Ok(None), |_| Err(StoreError::Damaged(id.to_string())));
+    };
+    let free = key.reusable && job.outcome().is_some();
+    Ok((!free).then(|| (*fingerprint, Box::new(job))))
+}
+
+fn remember_key(txn: &mut Txn, key: &IdempotencyKey, id: JobId) -> Result<(), StoreError> {
+    let entry = [key.fingerprint.as_slice(), id.as_bytes()].concat();
+    txn.put(&keys::idempotency(&key.owner, &key.key), &entry)
+}
+
+fn create(txn: &mut Txn, new: &New) -> Result<(), StoreError> {
+    let id = new.record.id;
+    if Source::get(txn, &keys::job(id)).map_err(engine)?.is_some() {
+        return Err(StoreError::Unavailable(format!("{id} exists already")));
+    }
+    let copied;
+    let document = match (&new.document, new.record.retry_of) {
+        (Some(document), _) => Some(&**document),
+        (None, Some(old)) => {
+            copied = value::read(txn, &keys::document(old)).map_err(|fault| fault.of(|| old.to_string()))?;
+            copied.as_deref()
+        }
+        (None, None) => None,
+    };
+    if let Some(document) = document {
+        txn.put_new(&keys::document(id), document);
+    }
+    if let Task::Free(key) = task(txn, &new.record, 0)? {
+        txn.put(&key, id.as_bytes())?;
+    }
+    let trail = Trail { events: vec![log(txn, &new.event)], seen: Vec::new() };
+    store(txn, &new.record, None, &trail);
+    new.reserved.map_or(Ok(()), |booking| ledger::book(txn, booking))
+}
+
+pub(super) fn replace(txn: &mut Txn, write: &Write) -> Result<Replaced, StoreError> {
+    replace_having_seen(txn, write, None)
+}
+
+fn replace_having_seen(txn: &mut Txn, write: &Write, delivery: Option<u64>) -> Result<Replaced, StoreError> {
+    let record = &write.record;
+    let old = record::read_former(txn, record.id).map_err(|fault| fault.of(|| record.id.to_string()))?;
+    let Some(mut old) = old else { return Ok(Replaced::Stale) };
+    if old.card.revision.checked_add(1) != Some(record.encoded.card.revision) {
+        return Ok(Replaced::Stale);
+    }
+    match task(txn, record, old.card.task)? {
+        Task::Taken(owner) => return Ok(Replaced::TaskTaken(owner)),
+        Task::Free(key) => txn.put(&key, record.id.as_bytes())?,
+        Task::Settled => {}
+    }
+    let mut trail = std::mem::take(&mut old.trail);
+    trail.events.extend(write.events.iter().map(|entry| log(txn, entry)));
+    trail.seen.extend(delivery.filter(|delivery| !trail.seen.contains(delivery)));
+    store(txn, record, Some(&old), &trail);
+    for (key, delivery) in &write.deliveries {
+        txn.put(key, delivery)?;
+    }
+    if let Some(booking) = write.release {
+        ledger::release(txn, booking)?;
+    }
+    if let Some(booking) = write.book {
+        ledger::book(txn, booking)?;
+    }
+    let successor = write.successor.as_ref().map(|(mode, new)| follow(txn, record.id, *mode, new));
+    Ok(Replaced::Done { successor: successor.transpose()? })
+}
+
+/// Creates the successor, or finds the one that there is.
+fn follow(txn: &mut Txn, old: JobId, mode: RetryMode, new: &New) -> Result<JobId, StoreError> {
+    let key = IdempotencyKey {
+        owner: "-".into(),
+        key: format!("{}:{old}", mode.as_str()),
+        fingerprint: [0; 32],
+        reusable: mode != RetryMode::Resubmit,
+    };
+    if let Some((_, job)) = holder(txn, &key)? {
+        return Ok(job.id);
+    }
+    create(txn, new)?;
+    remember_key(txn, &key, new.record.id)?;
+    Ok(new.record.id)
+}
+
+pub(super) fn callback(txn: &mut Txn, heard: &Heard, change: Option<&Write>) -> Result<Replaced, StoreError> {
+    let done = match change {
+        Some(write) => replace_having_seen(txn, write, Some(heard.delivery))?,
+        None => {
+            txn.mark(&keys::stray(heard.job, heard.delivery));
+            Replaced::Done { successor: None }
+        }
+    };
+    if matches!(done, Replaced::Done { .. }) {
+        if let Some((key, entry)) = &heard.entry {
+            txn.put(key, entry)?;
+        }
+    }
+    Ok(done)
+}
+
+/// Whose task the record names.
+enum Task {
+    /// Nothing to write: it names none, the one it had, its own, or one that it need not own.
+    Settled,
+    /// Nobody's so far.
+    Free(Vec<u8>),
+    /// Another job's.
+    Taken(JobId),
+}
+
+fn task(txn: &Txn, record: &Record, before: u64) -> Result<Task, StoreError> {
+    let Some(id) = &record.task else { return Ok(Task::Settled) };
+    if record.encoded.card.task == before {
+        return Ok(Task::Settled);
+    }
+    Ok(match task_owner(txn, id)? {
+        None => Task::Free(keys::task(id)),
+        Some(owner) if owner == record.id || record.retry_of.is_some() || record.settled => Task::Settled,
+        Some(owner) => Task::Taken(owner),
+    })
+}
+
+/// The job that has a task. An entry whose job names another task by now counts for nothing.
+pub(super) fn task_owner(source: &impl Source, task: &TaskId) -> Result<Option<JobId>, StoreError> {
+    let stored = value::read(source, &keys::task(task)).map_err(|fault| fault.of(|| task.to_string()))?;
+    let Some(owner) = stored.and_then(|id| (*id).try_into().ok()).map(JobId::from_bytes) else {
+        return Ok(None);
+    };
+    match record::read(source, owner) {
+        Ok(job) => Ok(job.and_then(|job| job.task).filter(|named| named.id == *task).map(|_| owner)),
+        // Its record cannot say otherwise.
+        Err(Fault::Damaged) => Ok(Some(owner)),
+        Err(fault) => Err(fault.of(|| owner.to_string())),
+    }
+}
+
+/// Writes a record, its entries in the indexes and its place in the tally.
+fn store(txn: &mut Txn, record: &Record, old: Option<&Former>, trail: &Trail) {
+    let (id, card) = (record.id, &record.encoded.card);
+    let before = old.map(|old| &old.card);
+    txn.put_over(&keys::job(id), &record.encoded.with(trail), old.map_or(0, |old| old.pieces));
+    let gone = before.map_or([None; 2], |before| before.dues);
+    for due in gone.iter().flatten().filter(|due| !card.dues.contains(&Some(**due))) {
+        txn.unmark(&keys::due(*due, id));
+    }
+    for due in card.dues.iter().flatten().filter(|due| !gone.contains(&Some(**due))) {
+        txn.mark(&keys::due(*due, id));
+    }
+    match (before.is_some_and(|before| before.leased), card.leased) {
+        (false, true) => txn.mark(&keys::lease(id)),
+        (true, false) => txn.unmark(&keys::lease(id)),
+        _ => {}
+    }
+    txn.state.tally.moved(before, Some(card));
+}
+
+/// Appends an event; its number.
+fn log(txn: &mut Txn, entry: &Entry) -> u64 {
+    let seq = txn.state.head.newest + 1;
+    (txn.state.head.newest, txn.state.head.clock) = (seq, Some(entry.time));
+    txn.put_new(&keys::event(seq), &entry.json);
+    seq
+}
+
+/// Whether a delivery for a job was seen before.
+pub(super) fn seen(source: &impl Source, job: JobId, delivery_id: &str) -> Result<bool, StoreError> {
+    let delivery = keys::delivery_hash(delivery_id);
+    match record::read_trail(source, job).map_err(|fault| fault.of(|| job.to_string()))? {
+        Some(trail) => Ok(trail.seen.contains(&delivery)),
+        None => Ok(source.get(&keys::stray(job, delivery)).map_err(engine)?.is_some()),
+    }
+}
