@@ -47,14 +47,19 @@ fn subscriber<W>(
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::builder().parse(&log.level)?;
+    // The listeners' own comings and goings are no news, unless they are asked for.
+    let filter = EnvFilter::builder().parse(format!("actix_server=warn,{}", log.level))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(terminal);
     let text = match log.format {
         LogFormat::Auto => terminal,
         LogFormat::Text => true,
         LogFormat::Json => false,
     };
-    Ok(if text { Box::new(builder.finish()) } else { Box::new(builder.json().flatten_event(true).finish()) })
+    Ok(if text {
+        Box::new(builder.finish())
+    } else {
+        Box::new(builder.json().flatten_event(true).with_span_list(false).finish())
+    })
 }
 
 #[cfg(test)]

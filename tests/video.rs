@@ -41,7 +41,13 @@ async fn the_stored_file_plays_in_a_browser() {
         let size = said.strip_prefix("/played/").unwrap_or_else(|| panic!("{aspect} did not play: {said}"));
         let (width, height) = size.split_once('/').unwrap();
         let (width, height): (u32, u32) = (width.parse().unwrap(), height.parse().unwrap());
-        let found = if width > height { "wide" } else if width < height { "tall" } else { "square" };
+        let found = if width > height {
+            "wide"
+        } else if width < height {
+            "tall"
+        } else {
+            "square"
+        };
         assert_eq!(found, shown, "{width}x{height}");
     }
 }
@@ -51,7 +57,14 @@ fn told_by_chromium(page: &Path) -> String {
     let ear = TcpListener::bind("127.0.0.1:0").unwrap();
     let profile = tempfile::tempdir().unwrap();
     let mut chromium = Command::new("chromium")
-        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--mute-audio"])
+        .args([
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--mute-audio",
+        ])
         .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
         .args(["--autoplay-policy=no-user-gesture-required", "--remote-debugging-port=0"])
         .arg(format!("--user-data-dir={}", profile.path().display()))
