@@ -21,7 +21,8 @@ use subtle::ConstantTimeEq as _;
 /// What every key begins with, so that people and secret scanners know one when they see it.
 pub const PREFIX: &str = "rhk_";
 
-const HEADER: &str = "# API keys of reelhook: names, rights and SHA-256 hashes. Written by `reelhook keys`.\n";
+const HEADER: &str =
+    "# API keys of reelhook: names, rights and SHA-256 hashes. Written by `reelhook keys`.\n";
 const NAME_MAX: usize = 64;
 
 /// What a key may do.
@@ -324,7 +325,8 @@ mod tests {
     #[test]
     fn a_key_is_found_by_itself_and_by_nothing_else() {
         let (_folder, path) = folder();
-        let (one, two) = (make(&path, "one", &[Scope::Read], None), make(&path, "two", &[Scope::Submit], None));
+        let (one, two) =
+            (make(&path, "one", &[Scope::Read], None), make(&path, "two", &[Scope::Submit], None));
         let file = KeyFile::load(&path).unwrap();
         assert_eq!(file.find(&one, NOW).unwrap().name, "one");
         assert_eq!(file.find(&two, NOW).unwrap().name, "two");
@@ -411,7 +413,9 @@ mod tests {
     #[test]
     fn a_file_that_is_not_ours_is_refused_whole() {
         let record = |name: &str, scopes: &str, hash: &str| {
-            format!("[[key]]\nname = \"{name}\"\nscopes = {scopes}\nsha256 = \"{hash}\"\ncreated_at = \"2026-11-01T00:00:00Z\"\n")
+            format!(
+                "[[key]]\nname = \"{name}\"\nscopes = {scopes}\nsha256 = \"{hash}\"\ncreated_at = \"2026-11-01T00:00:00Z\"\n"
+            )
         };
         let hash = "00".repeat(32);
         assert_eq!(KeyFile::parse(&record("a", "[\"read\"]", &hash)).unwrap().keys().len(), 1);

@@ -4,7 +4,10 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use actix_web::dev::ServerHandle;
@@ -67,7 +70,7 @@ pub struct Server {
     callback: SocketAddr,
     app: Arc<App>,
     store: Arc<SledStore>,
-    lanes: Arc<Running>,
+    lanes: Running,
     streams: CancellationToken,
     listeners: Vec<(ServerHandle, JoinHandle<io::Result<()>>)>,
 }
@@ -94,17 +97,20 @@ impl Server {
         let guard = Guard::new(config.egress.allow.clone());
         let downloader = Downloader::new(Arc::clone(&archive), guard, config.download.clone())?;
         let upstream = Upstream::new(&config.upstream)?;
-        let lanes = Arc::new(Running::start(Arc::clone(&app), upstream, downloader, Arc::clone(&archive)));
+        let lanes = Running::start(Arc::clone(&app), upstream, downloader, Arc::clone(&archive));
         let streams = CancellationToken::new();
-        let context = Context {
+        let ready = Arc::new(AtomicBool::new(false));
+        let keys = Keys::load(&config.auth).map_err(|error| StartError::Keys(error.to_string()))?;
+        let context = Arc::new(Context {
             app: Arc::clone(&app),
             archive,
-            keys: Keys::load(&config.auth).map_err(|error| StartError::Keys(error.to_string()))?,
-            lanes: Arc::clone(&lanes),
+            keys,
             stop: streams.clone(),
-        };
-        let listeners = [inbound::api_server(api, context.clone())?, inbound::callback_server(callback, context)?];
-        let listeners = listeners.map(|server| (server.handle(), tokio::spawn(server))).into();
+            ready: Arc::clone(&ready),
+        });
+        let servers = [inbound::serve_api(api, Arc::clone(&context))?, inbound::serve_callbacks(callback, context)?];
+        let listeners = servers.map(|server| (server.handle(), tokio::spawn(server))).into();
+        ready.store(true, Ordering::Release);
         tracing::info!(api = %api_address, callback = %callback_address, "reelhook is ready");
         Ok(Self { api: api_address, callback: callback_address, app, store, lanes, streams, listeners })
     }

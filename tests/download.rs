@@ -1,7 +1,10 @@
 //! Fetching a video into the archive from hosts that misbehave: whatever they do, a file is in the archive whole and
 //! byte for byte, or not at all.
 
-mod support;
+#[path = "support/file_server.rs"]
+mod file_server;
+#[path = "support/video.rs"]
+mod video;
 
 use std::{
     path::Path,
@@ -23,10 +26,7 @@ use tempfile::TempDir;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use support::{
-    file_server::{Ending, FileServer, Reply, Request},
-    video,
-};
+use file_server::{Ending, FileServer, Reply, Request};
 
 const ETAG: &[(&str, &str)] = &[("ETag", "\"one\"")];
 const DATE: &[(&str, &str)] = &[("Last-Modified", "Sat, 01 Aug 2026 00:00:00 GMT")];
@@ -579,6 +579,45 @@ async fn a_part_that_waits_is_removed_when_its_job_is_forgotten() {
     assert_eq!(lab.files().len(), 2);
     lab.downloader.forget("job_1").await;
     assert!(lab.files().is_empty(), "{:?}", lab.files());
+}
+
+/// A host that cuts every file once and then refuses its link.
+async fn always_expiring() -> FileServer {
+    let body = video::mp4(300_000);
+    FileServer::start(move |request| match request.range() {
+        None => Reply::file(request, &body, ETAG).cut(200_000, Ending::Close),
+        Some(_) => Reply::new(403, "expired"),
+    })
+    .await
+}
+
+#[tokio::test]
+async fn of_too_many_waiting_parts_the_oldest_goes() {
+    let (lab, server) = (Lab::new().await, always_expiring().await);
+    for n in 0..17 {
+        lab.fetch_order(&order(&format!("job_{n}"), 0, &server.url("/v.mp4"))).await.unwrap_err();
+    }
+    let staged: Vec<_> = lab.files().into_iter().filter(|file| file.ends_with("#1")).collect();
+    assert_eq!(staged.len(), 16);
+    assert!(!staged.contains(&"2026-08-01/job_0.mp4#1".to_owned()), "{staged:?}");
+}
+
+#[tokio::test]
+async fn waiting_parts_go_with_their_downloader() {
+    let (lab, server) = (Lab::new().await, always_expiring().await);
+    lab.fetch(&server.url("/v.mp4")).await.unwrap_err();
+    let Lab { root, archive, downloader } = lab;
+    drop(downloader);
+    let is_staged = || files(root.path()).iter().any(|file| file.contains('#'));
+    let gone = async {
+        while is_staged() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), gone).await.expect("the staging file is removed");
+    drop(archive);
+    open(root.path(), 0).await;
+    assert!(files(root.path()).is_empty(), "the lock file is removed by the next start");
 }
 
 #[tokio::test]

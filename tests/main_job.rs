@@ -136,7 +136,8 @@ async fn a_lost_answer_without_a_callback_is_held_and_each_way_out_works() {
 
     let new = world.post(&resolve(&held[2]), &serde_json::json!({ "action": "resubmit" })).await;
     assert_eq!(new["retry_of"], held[2].as_str());
-    let again = world.http.post(world.url(&resolve(&held[2]))).json(&serde_json::json!({ "action": "resubmit" }));
+    let again =
+        world.http.post(world.url(&resolve(&held[2]))).json(&serde_json::json!({ "action": "resubmit" }));
     assert_eq!(again.send().await.unwrap().status(), 409, "a double click makes one job");
     assert_eq!(world.get(&format!("/v1/jobs/{}", held[2])).await["error"]["code"], "submit_abandoned");
 }

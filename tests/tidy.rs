@@ -65,7 +65,10 @@ fn every_module_has_a_rule() {
     let declared = map.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'));
     for module in declared {
         // `server` puts everything together, so it may know all.
-        assert!(module == "server" || is_module(module), "src/lib.rs declares `{module}`, which has no rule here");
+        assert!(
+            module == "server" || is_module(module),
+            "src/lib.rs declares `{module}`, which has no rule here"
+        );
     }
 }
 
@@ -74,8 +77,15 @@ fn pure_modules_name_no_runtime_and_no_clock() {
     for module in ["lifecycle", "provider"] {
         for file in files_of(module) {
             let text = fs::read_to_string(&file).unwrap();
-            for word in ["tokio::", "reqwest::", "actix_web::", "SystemTime", "Instant::now", "Timestamp::now", "std::fs"]
-            {
+            for word in [
+                "tokio::",
+                "reqwest::",
+                "actix_web::",
+                "SystemTime",
+                "Instant::now",
+                "Timestamp::now",
+                "std::fs",
+            ] {
                 assert!(!text.contains(word), "{} names {word}", file.display());
             }
         }

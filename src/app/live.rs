@@ -27,8 +27,18 @@ pub enum Until {
     Past(u64),
 }
 
+/// Why no create calls are made at the moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pause {
+    /// The upstream's words.
+    pub why: String,
+    /// Refusals in a row.
+    pub refusals: u32,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Live {
+    pause: Mutex<Option<Pause>>,
     downloads: Mutex<HashMap<JobId, Progress>>,
 }
 
@@ -46,6 +56,17 @@ impl App {
             Some(progress) => downloads.insert(id, progress),
             None => downloads.remove(&id),
         };
+    }
+
+    /// Why no create calls are made at the moment, if so; jobs stay queued meanwhile.
+    #[must_use]
+    pub fn pause(&self) -> Option<Pause> {
+        self.live.pause.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes why no create calls are made, or that they are made again.
+    pub fn set_pause(&self, pause: Option<Pause>) {
+        *self.live.pause.lock().unwrap_or_else(PoisonError::into_inner) = pause;
     }
 
     /// The job once what is waited for is so, or as it is after `timeout`.

@@ -16,7 +16,7 @@ pub use arrival::{Arrived, Incoming, Refused};
 pub use change::Applied;
 pub use create::{Created, Document, NewRequest};
 pub use decide::Resolution;
-pub use live::{Progress, Until};
+pub use live::{Pause, Progress, Until};
 
 use crate::{
     clock::Clock,

@@ -7,8 +7,8 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use backon::{ExponentialBuilder, Retryable as _};
+use bytes::Bytes;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, header, redirect};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
@@ -61,7 +61,10 @@ impl Client {
     /// Connects to nothing yet.
     pub(crate) fn new(connection: &Connection) -> Result<Self, Failure> {
         let base = connection.server.clone();
-        if !matches!(base.scheme(), "http" | "https") || !base.username().is_empty() || base.password().is_some() {
+        if !matches!(base.scheme(), "http" | "https")
+            || !base.username().is_empty()
+            || base.password().is_some()
+        {
             return Err(Failure::usage(
                 "the server's address must be http or https, without user or password; the key goes into \
                  --key-file or $REELHOOK_API_KEY",
@@ -107,7 +110,12 @@ impl Client {
     }
 
     /// POSTs what the server takes only once for a key, so that a lost connection is no reason to give up.
-    pub(crate) async fn post_once(&self, segments: &[&str], body: &Value, key: &str) -> Result<Reply, Failure> {
+    pub(crate) async fn post_once(
+        &self,
+        segments: &[&str],
+        body: &Value,
+        key: &str,
+    ) -> Result<Reply, Failure> {
         let attempt = || async {
             let request = self.request(Method::POST, segments).header("idempotency-key", key).json(body);
             self.json(request).await
@@ -121,7 +129,11 @@ impl Client {
     }
 
     /// The same, where the server was asked to take its time.
-    pub(crate) async fn json_within(&self, request: RequestBuilder, limit: Duration) -> Result<Reply, Failure> {
+    pub(crate) async fn json_within(
+        &self,
+        request: RequestBuilder,
+        limit: Duration,
+    ) -> Result<Reply, Failure> {
         let response = self.send(request.timeout(limit)).await?;
         let status = response.status();
         let etag = etag(&response);
@@ -142,7 +154,9 @@ impl Client {
         }
         if let (true, Some(target)) = (status.is_redirection(), response.headers().get(header::LOCATION)) {
             let target = String::from_utf8_lossy(target.as_bytes()).into_owned();
-            return Err(self.foreign(&format!("redirects to {target}; if that is the server, name it with --server")));
+            return Err(
+                self.foreign(&format!("redirects to {target}; if that is the server, name it with --server"))
+            );
         }
         let body = response.bytes().await.map_err(|error| self.unreachable(&error))?;
         Err(Failure::from_answer(status.as_u16(), &body))
@@ -168,7 +182,8 @@ impl Client {
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Failure {
-        let reason = if error.is_timeout() { "it did not answer in time".to_owned() } else { root_cause(error) };
+        let reason =
+            if error.is_timeout() { "it did not answer in time".to_owned() } else { root_cause(error) };
         let detail = format!(
             "no answer from {}: {reason}; is the server running there? (--server, $REELHOOK_SERVER)",
             self.base
@@ -197,8 +212,9 @@ pub(crate) fn etag(response: &Response) -> Option<String> {
 fn key(file: Option<&Path>) -> Result<Option<SecretString>, Failure> {
     let (text, source) = match file {
         Some(path) => {
-            let text = std::fs::read_to_string(path)
-                .map_err(|error| Failure::usage(format!("cannot read the key file {}: {error}", path.display())))?;
+            let text = std::fs::read_to_string(path).map_err(|error| {
+                Failure::usage(format!("cannot read the key file {}: {error}", path.display()))
+            })?;
             (text, path.display().to_string())
         }
         None => match std::env::var(KEY_VARIABLE) {

@@ -71,7 +71,8 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<(), Failure> {
 }
 
 async fn provider(speed: f64) -> Result<Sandbox, Failure> {
-    let failed = |error: std::io::Error| Failure::usage(format!("the sandbox provider does not start: {error}"));
+    let failed =
+        |error: std::io::Error| Failure::usage(format!("the sandbox provider does not start: {error}"));
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(failed)?;
     // Another seed each time: the records of an earlier run name tasks of that run's provider.
     let mut seed = [0; 8];
@@ -89,16 +90,21 @@ fn free_unless(usual: SocketAddr) -> SocketAddr {
 
 /// Submits a job as any client does, over HTTP, and says what became of it.
 async fn demonstrate(server: &Server, output: &Output) -> Result<(), Failure> {
-    let broken = |error: reqwest::Error| Failure::new(Exit::Failure, format!("the demonstration broke off: {error}"));
+    let broken =
+        |error: reqwest::Error| Failure::new(Exit::Failure, format!("the demonstration broke off: {error}"));
     let http = reqwest::Client::builder().no_proxy().build().map_err(broken)?;
     let base = format!("http://{}/v1/jobs", server.api());
     let request = json!({
         "input": { "model": "kling-3", "prompt": "a paper boat on a rainy street", "duration": 5 },
         "tags": ["demo"],
     });
-    let created: Value = http.post(&base).json(&request).send().await.map_err(broken)?.json().await.map_err(broken)?;
+    let created: Value =
+        http.post(&base).json(&request).send().await.map_err(broken)?.json().await.map_err(broken)?;
     let id = created["id"].as_str().unwrap_or_default().to_owned();
-    output.note(&format!("submitted  {id} ({} credits, if it were real)", created["cost"]["estimated_credits"]));
+    output.note(&format!(
+        "submitted  {id} ({} credits, if it were real)",
+        created["cost"]["estimated_credits"]
+    ));
     let wait = format!("{base}/{id}?wait={}s", PATIENCE.as_secs());
     let ended: Value = http.get(wait).send().await.map_err(broken)?.json().await.map_err(broken)?;
     let Ok(id) = id.parse() else {
@@ -106,7 +112,10 @@ async fn demonstrate(server: &Server, output: &Output) -> Result<(), Failure> {
     };
     let job = server.app().get(id).await.map_err(|error| Failure::new(Exit::Failure, error.to_string()))?;
     let Phase::Settled { outcome: Outcome::Stored { .. } } = &job.phase else {
-        return Err(Failure::new(Exit::JobFailed, format!("the demonstration's job did not succeed: {ended}")));
+        return Err(Failure::new(
+            Exit::JobFailed,
+            format!("the demonstration's job did not succeed: {ended}"),
+        ));
     };
     report(server, &job, output)
 }

@@ -37,7 +37,8 @@ pub(crate) async fn run(args: Args, connection: &Connection, output: &Output) ->
     for (file, path) in places(&job, args.name.as_deref(), args.output.as_deref())? {
         copy(&client, &job, file, &path, output).await?;
         if output.is_json() {
-            let record = json!({ "job_id": job.id, "file": path, "bytes": file.bytes, "sha256": file.sha256 });
+            let record =
+                json!({ "job_id": job.id, "file": path, "bytes": file.bytes, "sha256": file.sha256 });
             output.record(&record)?;
         } else {
             output.line(&path.to_string_lossy())?;
@@ -67,7 +68,8 @@ fn places<'a>(
         Some(target) if target.is_dir() => Ok((file, target.join(default_name(job, file, several)?))),
         Some(target) if !several => Ok((file, target.to_owned())),
         Some(_) => {
-            let detail = format!("{} has {} files: give a folder, or choose one with --name", job.id, job.files.len());
+            let detail =
+                format!("{} has {} files: give a folder, or choose one with --name", job.id, job.files.len());
             Err(Failure::usage(detail))
         }
         None => Ok((file, default_name(job, file, several)?)),
@@ -78,7 +80,13 @@ fn places<'a>(
     }
 }
 
-async fn copy(client: &Client, job: &Job, file: &job::File, path: &Path, output: &Output) -> Result<(), Failure> {
+async fn copy(
+    client: &Client,
+    job: &Job,
+    file: &job::File,
+    path: &Path,
+    output: &Output,
+) -> Result<(), Failure> {
     let copy = Copy::new(client, &job.id, file, path)?;
     tokio::select! {
         result = copy.make(output) => result,
@@ -96,7 +104,8 @@ fn nothing_to_fetch(job: &Job, name: Option<&str>) -> Failure {
             Failure::new(Exit::NotFound, format!("{id} has no file `{name}`"))
         }
         (_, false) => {
-            let detail = format!("{id} is {} and has no file yet; `reelhook jobs watch {id}`", job.status.as_str());
+            let detail =
+                format!("{id} is {} and has no file yet; `reelhook jobs watch {id}`", job.status.as_str());
             Failure::new(Exit::Conflict, detail)
         }
         (_, true) => match job.outcome() {
@@ -110,7 +119,8 @@ fn nothing_to_fetch(job: &Job, name: Option<&str>) -> Failure {
 fn default_name(job: &Job, file: &job::File, several: bool) -> Result<PathBuf, Failure> {
     let plain = |text: &str| matches!(Path::new(text).components().collect::<Vec<_>>()[..], [Component::Normal(part)] if part == text);
     if !plain(&file.name) || !plain(&job.id) {
-        let detail = format!("the server names a file `{}`, which is no name here: choose one with -o", file.name);
+        let detail =
+            format!("the server names a file `{}`, which is no name here: choose one with -o", file.name);
         return Err(Failure::new(Exit::Download, detail));
     }
     Ok(if several {
@@ -131,8 +141,14 @@ struct Copy<'a> {
 }
 
 impl<'a> Copy<'a> {
-    fn new(client: &'a Client, job_id: &'a str, file: &'a job::File, path: &'a Path) -> Result<Self, Failure> {
-        let name = path.file_name().ok_or_else(|| Failure::usage(format!("{} names no file", path.display())))?;
+    fn new(
+        client: &'a Client,
+        job_id: &'a str,
+        file: &'a job::File,
+        path: &'a Path,
+    ) -> Result<Self, Failure> {
+        let name =
+            path.file_name().ok_or_else(|| Failure::usage(format!("{} names no file", path.display())))?;
         let short: String = file.sha256.chars().filter(char::is_ascii_hexdigit).take(16).collect();
         let partial = path.with_file_name(format!(".{}.{short}.part", name.to_string_lossy()));
         Ok(Self { client, job_id, file, path, partial })
@@ -156,7 +172,11 @@ impl<'a> Copy<'a> {
             );
             return Err(Failure::new(Exit::Download, detail));
         }
-        writing.file.sync_all().and_then(|()| std::fs::rename(&self.partial, self.path)).map_err(|error| self.local(&error))?;
+        writing
+            .file
+            .sync_all()
+            .and_then(|()| std::fs::rename(&self.partial, self.path))
+            .map_err(|error| self.local(&error))?;
         drop(progress);
         output.note(&format!("{} {} sha256 {sha256}", self.path.display(), output::bytes(self.file.bytes)));
         Ok(())
@@ -176,7 +196,9 @@ impl<'a> Copy<'a> {
                 pauses = patience().build();
             }
             let Some(pause) = pauses.next() else {
-                let detail = format!("{failure}; what is here already is kept, and the same command goes on from there");
+                let detail = format!(
+                    "{failure}; what is here already is kept, and the same command goes on from there"
+                );
                 return Err(Failure::new(Exit::Download, detail));
             };
             tokio::time::sleep(pause).await;

@@ -184,7 +184,8 @@ mod tests {
             { "pointer": "/input/mode", "code": "enum", "detail": "must be std or pro" },
         ]});
         let failure = Failure::from_answer(422, body.to_string().as_bytes());
-        let expected = "the input is not valid (/input/duration: must be 3 to 15; /input/mode: must be std or pro)";
+        let expected =
+            "the input is not valid (/input/duration: must be 3 to 15; /input/mode: must be std or pro)";
         assert_eq!(failure.to_string(), expected);
         assert_eq!(failure.document(), body);
     }

@@ -90,7 +90,10 @@ impl Snapshot {
     /// Reads an answer that is a job.
     pub(crate) fn read(reply: Reply) -> Result<Self, Failure> {
         let job = Job::deserialize(&reply.document).map_err(|error| {
-            Failure::new(Exit::Failure, format!("the server's answer is not a job that this version reads: {error}"))
+            Failure::new(
+                Exit::Failure,
+                format!("the server's answer is not a job that this version reads: {error}"),
+            )
         })?;
         Ok(Self { job, document: reply.document, etag: reply.etag })
     }

@@ -78,7 +78,8 @@ impl Create {
         let expires_at = self.expires.map(|span| expiry(now, span)).transpose()?;
         let scopes: BTreeSet<Scope> = self.scopes.into_iter().collect();
         let key = KeyFile::create(file, &self.name, scopes.clone(), now, expires_at).map_err(failure)?;
-        output.note(&format!("this is the only time that the key is shown; {} keeps its hash", file.display()));
+        output
+            .note(&format!("this is the only time that the key is shown; {} keeps its hash", file.display()));
         if output.is_json() {
             let expires_at = expires_at.map(time::rfc3339);
             let document = json!({ "name": self.name, "key": key.expose_secret(), "scopes": scopes, "expires_at": expires_at });

@@ -73,7 +73,9 @@ impl Output {
         let mut stdout = io::stdout().lock();
         match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.closed.set(true),
-            Err(error) => return Err(Failure::new(Exit::Failure, format!("cannot write to stdout: {error}"))),
+            Err(error) => {
+                return Err(Failure::new(Exit::Failure, format!("cannot write to stdout: {error}")));
+            }
             Ok(()) => {}
         }
         Ok(())

@@ -14,7 +14,8 @@ use super::{
 
 const WAITING: &str = "{spinner} {msg} {elapsed}";
 const PERCENT: &str = "{msg} [{bar:30}] {percent}% {elapsed}";
-const BYTES: &str = "{msg} [{bar:30}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} eta {eta}";
+const BYTES: &str =
+    "{msg} [{bar:30}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} eta {eta}";
 
 /// Shows the progress of one job or one file.
 #[derive(Debug)]
@@ -68,7 +69,9 @@ impl<'a> Progress<'a> {
         };
         if self.last != style {
             // A template of ours that does not parse would be a bar without a style, and no reason to stop.
-            bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar.set_style(
+                ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()),
+            );
             bar.reset_eta();
             style.clone_into(&mut self.last);
         }

@@ -25,7 +25,8 @@ impl Estimate {
     /// Reads the server's answer to a question for the price.
     pub(crate) fn read(document: &Value) -> Result<Self, Failure> {
         Self::deserialize(document).map_err(|error| {
-            let detail = format!("the server named no price that this version reads ({error}); nothing was spent");
+            let detail =
+                format!("the server named no price that this version reads ({error}); nothing was spent");
             Failure::new(Exit::Failure, detail)
         })
     }
@@ -50,7 +51,10 @@ impl Estimate {
             return Ok(());
         }
         if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
-            let detail = format!("nobody is at a terminal to agree to {}; agree with {flags}; nothing was spent", self.price());
+            let detail = format!(
+                "nobody is at a terminal to agree to {}; agree with {flags}; nothing was spent",
+                self.price()
+            );
             return Err(Failure::usage(detail));
         }
         drop(write!(io::stderr(), "go on? [y/N] "));
@@ -75,7 +79,9 @@ mod tests {
 
     #[test]
     fn only_a_plain_yes_agrees() {
-        for (typed, agreed) in [("y\n", true), ("YES\n", true), ("\n", false), ("", false), ("yeah\n", false), ("n\n", false)] {
+        for (typed, agreed) in
+            [("y\n", true), ("YES\n", true), ("\n", false), ("", false), ("yeah\n", false), ("n\n", false)]
+        {
             assert_eq!(is_yes(&mut typed.as_bytes()), agreed, "{typed:?}");
         }
     }

@@ -158,7 +158,8 @@ async fn finish(
 
 impl Args {
     fn body(&self) -> Result<Value, Failure> {
-        let metadata: Map<String, Value> = self.meta.iter().map(|(key, text)| (key.clone(), json!(text))).collect();
+        let metadata: Map<String, Value> =
+            self.meta.iter().map(|(key, text)| (key.clone(), json!(text))).collect();
         let mut body = json!({ "input": self.input.read()?, "tags": self.tags, "metadata": metadata });
         if let Some(credits) = self.max_credits {
             body["max_credits"] = credits.into();
@@ -209,7 +210,8 @@ fn object(source: &str) -> Result<Map<String, Value>, Failure> {
         Some(path) => fs::read_to_string(path),
     };
     let text = text.map_err(|error| Failure::usage(format!("cannot read --input {source}: {error}")))?;
-    serde_json::from_str(&text).map_err(|error| Failure::usage(format!("--input is not a JSON object: {error}")))
+    serde_json::from_str(&text)
+        .map_err(|error| Failure::usage(format!("--input is not a JSON object: {error}")))
 }
 
 /// Whole seconds stay whole: `5`, not `5.0`.

@@ -40,7 +40,7 @@ const SPECIAL_USE: [&str; 13] = [
     "example",
 ];
 
-/// A URL that may not be reached. Nothing was sent to it, unless the rule is [`Rule::Connected`].
+/// A URL that may not be reached. Nothing was sent there, unless the rule is [`Rule::Connected`] or about redirects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Denied {
     /// The host as the URL parser reads it, where there is one. Never the whole URL: its query may be a signature.
@@ -66,11 +66,11 @@ impl std::fmt::Display for Denied {
         }
         match self.rule {
             Rule::Connected(_) => f.write_str("; the answer was dropped unread"),
-            Rule::Unresolved(_) => f.write_str("; nothing was sent"),
-            _ if self.rule.is_liftable() => {
-                f.write_str("; nothing was sent. If this host is yours, add its network to [egress] allow")
-            }
-            _ => f.write_str("; nothing was sent"),
+            Rule::Redirect(_) | Rule::TooManyRedirects(_) => Ok(()),
+            _ if self.rule.is_liftable() => f.write_str(
+                "; nothing was sent there. If this host is yours, add its network to [egress] allow",
+            ),
+            _ => f.write_str("; nothing was sent there"),
         }
     }
 }

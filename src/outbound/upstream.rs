@@ -16,7 +16,7 @@ use url::Url;
 use crate::{
     config,
     provider::{
-        reply::{self, Mapping, SubmitAnswer, TaskAnswer},
+        reply::{self, SubmitAnswer, TaskAnswer},
         request,
     },
 };
@@ -89,8 +89,9 @@ impl Upstream {
         match answer {
             Ok(Answer { status, retry_after, body }) => {
                 count("submit", status_class(status));
+                let body = self.without_key(body);
                 let read = reply::read_submit(status, retry_after, &body, &self.settings.mapping);
-                Submitted::Answered(read, self.scrub(&body))
+                Submitted::Answered(read, reply::scrub(&body, &[]))
             }
             Err(error) => {
                 count("submit", "silence");
@@ -109,20 +110,15 @@ impl Upstream {
         match answer {
             Ok(Answer { status, retry_after, body }) => {
                 count("ask", status_class(status));
+                let body = self.without_key(body);
                 let read = reply::read_task(status, retry_after, &body, Some(task), &self.settings.mapping);
-                (read, Some(self.scrub(&body)))
+                (read, Some(reply::scrub(&body, &[])))
             }
             Err(error) => {
                 count("ask", "silence");
                 (TaskAnswer::Nothing { why: describe(&error) }, None)
             }
         }
-    }
-
-    /// How bodies are read.
-    #[must_use]
-    pub const fn mapping(&self) -> &Mapping {
-        &self.settings.mapping
     }
 
     fn signed(&self, call: RequestBuilder) -> RequestBuilder {
@@ -132,9 +128,14 @@ impl Upstream {
         }
     }
 
-    fn scrub(&self, body: &[u8]) -> String {
-        let key = self.api_key.as_ref().map(|key| key.expose_secret());
-        reply::scrub(body, key.as_slice())
+    /// An upstream that quotes our key must not bring it into a record or a log.
+    fn without_key(&self, body: Bytes) -> Bytes {
+        match &self.api_key {
+            Some(key) if contains(&body, key.expose_secret().as_bytes()) => {
+                String::from_utf8_lossy(&body).replace(key.expose_secret(), "[redacted]").into()
+            }
+            _ => body,
+        }
     }
 }
 
@@ -142,6 +143,10 @@ struct Answer {
     status: u16,
     retry_after: Option<Duration>,
     body: Bytes,
+}
+
+fn contains(body: &[u8], key: &[u8]) -> bool {
+    !key.is_empty() && body.windows(key.len()).any(|window| window == key)
 }
 
 async fn read(mut response: Response) -> Result<Answer, reqwest::Error> {

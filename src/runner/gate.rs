@@ -7,22 +7,13 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::lifecycle::Millis;
+use crate::{app::Pause, lifecycle::Millis};
 
 /// Probes come ever more slowly, up to so many times the first wait.
 const SLOWEST: u32 = 40;
 
-/// Why no create calls are made.
-#[derive(Clone, Debug)]
-pub struct Pause {
-    /// The upstream's words.
-    pub why: String,
-    /// Refusals in a row.
-    pub refusals: u32,
-}
-
 /// Open, or shut with one probe now and then: the next queued job. An acceptance opens it.
-pub struct Gate {
+pub(super) struct Gate {
     first_wait: Duration,
     state: Mutex<State>,
 }
@@ -88,6 +79,7 @@ impl Gate {
         self.lock().last_accepted.is_some_and(|at| at > then)
     }
 
+    /// Why it is shut, if it is.
     pub(super) fn pause(&self) -> Option<Pause> {
         self.lock().pause.clone()
     }

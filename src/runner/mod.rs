@@ -23,7 +23,7 @@ use crate::{
     outbound::{archive::Archive, download::Downloader, upstream::Upstream},
     store::{Claim, StoreError},
 };
-pub use gate::{Gate, Pause};
+use gate::Gate;
 
 /// Questions under way at once; the pacer bounds their rate.
 const ASK_SLOTS: usize = 16;
@@ -81,13 +81,8 @@ impl Running {
         for (duty, slots) in lanes {
             runner.tasks.spawn(Arc::clone(&runner).lane(duty, slots));
         }
+        runner.tasks.spawn(Arc::clone(&runner).watch_the_clock());
         Self { runner }
-    }
-
-    /// Why no create calls are made at the moment, if so.
-    #[must_use]
-    pub fn pause(&self) -> Option<Pause> {
-        self.runner.gate.pause()
     }
 
     /// Claims nothing more and lets running work reach its end within `grace`; what is left is given back.
@@ -131,6 +126,18 @@ impl Runner {
                     error!(?duty, %error, "the store gave out no work");
                     tokio::time::sleep(STORE_PAUSE).await;
                 }
+            }
+        }
+    }
+
+    /// When the wall clock jumps, waits that were reckoned by it would last as much longer.
+    async fn watch_the_clock(self: Arc<Self>) {
+        while self.stop.run_until_cancelled(tokio::time::sleep(LONGEST_SLEEP)).await.is_some() {
+            let Some(by) = self.app.clock().stepped() else { continue };
+            warn!(by_ms = by, "the clock jumped; waits that would last too long now end");
+            let longest = self.app.policy().longest_wait();
+            if let Err(error) = self.app.store().reclamp(self.app.now(), longest).await {
+                error!(%error, "the waits were not shortened");
             }
         }
     }

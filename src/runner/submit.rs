@@ -46,6 +46,7 @@ impl Runner {
         };
         if matches!(event, Event::Accepted(..)) {
             self.gate.accepted(self.app.now());
+            self.app.set_pause(None);
         }
         self.record(job.id, &event, evidence.as_deref()).await;
     }
@@ -75,6 +76,7 @@ impl Runner {
             RefusalKind::Busy => Refusal::Busy(refusal.retry_after.map(super::millis)),
             RefusalKind::BadKey | RefusalKind::NoCredits => {
                 self.gate.refused(&refusal.message);
+                self.app.set_pause(self.gate.pause());
                 let others_pass = job.blocked.is_some_and(|blocked| self.gate.passed_since(blocked.since));
                 Refusal::Account { message: refusal.message, others_pass }
             }

@@ -161,6 +161,7 @@ fn the_price_list_of_kling_is_rate_times_duration() {
         ("pro", false, 10.0, 540),
         ("std", false, 5.0, 200),
         ("std", true, 8.2, 492),
+        ("std", true, 8.05, 483),
         ("pro", false, 3.01, 163),
     ] {
         let input = json!({"prompt": "x", "mode": mode, "sound": sound, "duration": duration});
@@ -179,6 +180,8 @@ fn several_shots_are_priced_by_their_sum_and_never_exactly() {
     let shots = json!([{"prompt": "a", "duration": 3}, {"prompt": "b", "duration": 4}]);
     let summed = price(json!({"multi_shots": true, "multi_prompt": shots, "sound": false}));
     assert_eq!((summed.credits, summed.exact), (280, false));
+    let input = json!({"multi_shots": true, "multi_prompt": shots});
+    assert_eq!(checked(input).unwrap().duration_s, Some(7), "the length is that of all shots");
     let shots = json!([{"prompt": "a", "duration": 3}, {"prompt": "b"}]);
     let unsummed = price(json!({"multi_shots": true, "multi_prompt": shots, "duration": 10}));
     assert_eq!((unsummed.credits, unsummed.exact), (600, false));

@@ -162,6 +162,18 @@ fn every_known_shape_is_read_as_its_fixture_says() {
 }
 
 #[test]
+fn an_unknown_outcome_says_what_was_seen() {
+    let why = |status, body: &[u8]| match read_submit(status, None, body, &Mapping::default()) {
+        SubmitAnswer::Unknown { why, .. } => why,
+        other => panic!("{status}: {other:?}"),
+    };
+    assert!(why(307, b"").contains("HTTP 307: a redirect"));
+    assert!(why(200, b"<html>").contains("HTTP 200 with a body that is not JSON"));
+    assert!(why(500, br#"{"error":{"message":"oops"}}"#).contains("HTTP 500: oops"));
+    assert!(why(200, br#"{"code":200,"message":"queued"}"#).contains("without a usable task id: queued"));
+}
+
+#[test]
 fn every_status_word_has_its_class_however_it_is_spelt() {
     let words = [
         (

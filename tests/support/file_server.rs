@@ -15,18 +15,18 @@ use tokio::{
 
 /// A request as it came.
 #[derive(Clone, Debug)]
-pub struct Request {
+pub(crate) struct Request {
     /// Path and query.
-    pub path: String,
+    pub(crate) path: String,
     /// Headers by lower-case name.
-    pub headers: HashMap<String, String>,
+    pub(crate) headers: HashMap<String, String>,
     /// How many requests came before it.
-    pub number: usize,
+    pub(crate) number: usize,
 }
 
 impl Request {
     /// The start of the range that is asked for, and the validator that it depends on.
-    pub fn range(&self) -> Option<(usize, &str)> {
+    pub(crate) fn range(&self) -> Option<(usize, &str)> {
         let start = self.headers.get("range")?.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()?;
         Some((start, self.headers.get("if-range")?))
     }
@@ -34,7 +34,7 @@ impl Request {
 
 /// How an answer ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Ending {
+pub(crate) enum Ending {
     /// By closing the connection.
     #[default]
     Close,
@@ -46,7 +46,7 @@ pub enum Ending {
 
 /// A scripted answer.
 #[derive(Clone, Debug)]
-pub struct Reply {
+pub(crate) struct Reply {
     status: u16,
     headers: Vec<(String, String)>,
     body: Bytes,
@@ -59,7 +59,7 @@ pub struct Reply {
 
 impl Reply {
     /// A whole answer with its length.
-    pub fn new(status: u16, body: impl Into<Bytes>) -> Self {
+    pub(crate) fn new(status: u16, body: impl Into<Bytes>) -> Self {
         let body = body.into();
         let headers = vec![("Content-Length".to_owned(), body.len().to_string())];
         let sent = body.len();
@@ -76,7 +76,7 @@ impl Reply {
     }
 
     /// What an honest host says: 206 from the asked byte on if the validator fits, else 200 with everything.
-    pub fn file(request: &Request, body: &Bytes, validators: &[(&str, &str)]) -> Self {
+    pub(crate) fn file(request: &Request, body: &Bytes, validators: &[(&str, &str)]) -> Self {
         let reply = match request.range() {
             Some((start, wanted))
                 if start < body.len() && validators.iter().any(|(_, value)| *value == wanted) =>
@@ -90,42 +90,42 @@ impl Reply {
     }
 
     /// Adds a header.
-    pub fn with(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
     }
 
     /// Takes a header away.
-    pub fn without(mut self, name: &str) -> Self {
+    pub(crate) fn without(mut self, name: &str) -> Self {
         self.headers.retain(|(other, _)| !other.eq_ignore_ascii_case(name));
         self
     }
 
     /// An HTTP/1.0 answer that tells no length and ends by closing.
-    pub fn unframed(mut self) -> Self {
+    pub(crate) fn unframed(mut self) -> Self {
         self.version = "HTTP/1.0";
         self.without("Content-Length")
     }
 
     /// A chunked answer; the closing chunk comes only if the whole body does.
-    pub fn chunked(self) -> Self {
+    pub(crate) fn chunked(self) -> Self {
         self.without("Content-Length").with("Transfer-Encoding", "chunked")
     }
 
     /// Only so many bytes of the body, then the given ending.
-    pub fn cut(mut self, sent: usize, ending: Ending) -> Self {
+    pub(crate) fn cut(mut self, sent: usize, ending: Ending) -> Self {
         (self.sent, self.ending) = (sent, ending);
         self
     }
 
     /// The body begins only when the test says so.
-    pub fn held_by(mut self, hold: &Arc<Semaphore>) -> Self {
+    pub(crate) fn held_by(mut self, hold: &Arc<Semaphore>) -> Self {
         self.hold = Some(Arc::clone(hold));
         self
     }
 
     /// The body comes byte by byte.
-    pub fn trickling(mut self) -> Self {
+    pub(crate) fn trickling(mut self) -> Self {
         self.trickle = true;
         self
     }
@@ -167,14 +167,14 @@ impl Reply {
 }
 
 /// The running host. It stops with the test's runtime.
-pub struct FileServer {
+pub(crate) struct FileServer {
     address: SocketAddr,
     requests: Arc<Mutex<Vec<Request>>>,
 }
 
 impl FileServer {
     /// Starts a host on a free port of the loopback interface.
-    pub async fn start(script: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
+    pub(crate) async fn start(script: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let requests: Arc<Mutex<Vec<Request>>> = Arc::default();
@@ -189,17 +189,17 @@ impl FileServer {
     }
 
     /// The URL of a path on this host.
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
     /// All requests so far.
-    pub fn requests(&self) -> Vec<Request> {
+    pub(crate) fn requests(&self) -> Vec<Request> {
         self.requests.lock().unwrap().clone()
     }
 
     /// The start of the range that each request asked for.
-    pub fn ranges(&self) -> Vec<Option<usize>> {
+    pub(crate) fn ranges(&self) -> Vec<Option<usize>> {
         self.requests().iter().map(|request| request.range().map(|(start, _)| start)).collect()
     }
 }

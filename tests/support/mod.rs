@@ -106,7 +106,8 @@ impl World {
         while !so(&job) {
             assert!(tokio::time::Instant::now() < deadline, "never so: {job:#}");
             let etag = format!("\"{}\"", job["revision"]);
-            let request = self.http.get(self.url(&format!("/v1/jobs/{id}?wait=5s"))).header("if-none-match", etag);
+            let request =
+                self.http.get(self.url(&format!("/v1/jobs/{id}?wait=5s"))).header("if-none-match", etag);
             let answer = request.send().await.unwrap();
             if answer.status() != 304 {
                 job = answer.json().await.unwrap();

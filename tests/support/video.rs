@@ -3,29 +3,29 @@
 use bytes::Bytes;
 
 /// An MP4 file with a playable header (3.5 s, 640×360) and `payload` bytes of media that only look like media.
-pub fn mp4(payload: usize) -> Bytes {
+pub(crate) fn mp4(payload: usize) -> Bytes {
     [ftyp(), moov(), boxed(b"mdat", &noise(payload))].concat().into()
 }
 
 /// A WebM file's head and `payload` bytes.
-pub fn webm(payload: usize) -> Bytes {
+pub(crate) fn webm(payload: usize) -> Bytes {
     let head = b"\x1a\x45\xdf\xa3\x9f\x42\x86\x81\x01\x42\xf7\x81\x01\x42\xf2\x81\x04\x42\xf3\x81\x08\x42\x82\x84webm\x42\x87\x81\x04";
     [head.as_slice(), &noise(payload)].concat().into()
 }
 
 /// One box with its header.
-pub fn boxed(kind: &[u8; 4], payload: &[u8]) -> Vec<u8> {
+pub(crate) fn boxed(kind: &[u8; 4], payload: &[u8]) -> Vec<u8> {
     let size = u32::try_from(payload.len() + 8).unwrap();
     [&size.to_be_bytes(), kind.as_slice(), payload].concat()
 }
 
 /// The box that every MP4 file begins with.
-pub fn ftyp() -> Vec<u8> {
+pub(crate) fn ftyp() -> Vec<u8> {
     boxed(b"ftyp", b"isom\0\0\x02\0isomiso2avc1mp41")
 }
 
 /// The header of a movie with one video track.
-pub fn moov() -> Vec<u8> {
+pub(crate) fn moov() -> Vec<u8> {
     let mut mvhd = vec![0; 100];
     mvhd[12..16].copy_from_slice(&1000u32.to_be_bytes());
     mvhd[16..20].copy_from_slice(&3500u32.to_be_bytes());

@@ -105,10 +105,13 @@ async fn agree(client: &Client, id: &str, yes: bool, output: &Output) -> Result<
 }
 
 async fn act(client: &Client, id: &str, what: &str, body: &Value, output: &Output) -> Result<(), Failure> {
-    let answer = client.post(&["v1", "jobs", id, what], body).await.map_err(|failure| match failure.exit {
-        Exit::Unreachable => failure.and("whether it was done is unknown, the same command again does it only once"),
-        _ => failure,
-    })?;
+    let answer =
+        client.post(&["v1", "jobs", id, what], body).await.map_err(|failure| match failure.exit {
+            Exit::Unreachable => {
+                failure.and("whether it was done is unknown, the same command again does it only once")
+            }
+            _ => failure,
+        })?;
     told(answer.document, output)
 }
 

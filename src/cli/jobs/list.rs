@@ -60,7 +60,10 @@ pub(super) async fn run(args: Args, connection: &Connection, output: &Output) ->
         return output.document(&document);
     }
     let page: Page = serde_json::from_value(document).map_err(|error| {
-        Failure::new(Exit::Failure, format!("the server's answer is not a list that this version reads: {error}"))
+        Failure::new(
+            Exit::Failure,
+            format!("the server's answer is not a list that this version reads: {error}"),
+        )
     })?;
     let rows = page.data.into_iter().map(|job| {
         [

@@ -203,3 +203,64 @@ fn for_each_box(mut bytes: &[u8], mut visit: impl FnMut(&Header, &[u8])) {
         bytes = rest;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn walk(chunks: &[&[u8]]) -> Result<End, String> {
+        let mut walk = BoxWalk::default();
+        chunks.iter().try_for_each(|chunk| walk.feed(chunk))?;
+        Ok(walk.finish())
+    }
+
+    #[test]
+    fn a_large_box_and_an_empty_one_are_walked_over() {
+        let file = b"\0\0\0\x08ftyp\0\0\0\x01mdat\0\0\0\0\0\0\0\x12..\0\0\0\x08moov";
+        assert_eq!(walk(&[file]), Ok(End::Whole(Facts::default())));
+        assert!(matches!(walk(&[&file[..file.len() - 9]]), Ok(End::Cut(_))));
+        assert!(matches!(walk(&[&file[..file.len() - 1]]), Ok(End::Cut(_))));
+        assert!(walk(&[b"\0\0\0\x08ftyp\0\0\0\x07mdat"]).is_err());
+    }
+
+    #[test]
+    fn unknown_brands_of_iso_files_are_taken_and_pictures_are_not() {
+        assert_eq!(Container::sniff(b"\0\0\0\x10ftypnew1\0\0\0\0"), Ok(Container::Mp4));
+        assert_eq!(Container::sniff(b"\0\0\0\x14ftypqt  \0\0\0\0qt  "), Ok(Container::QuickTime));
+        assert!(Container::sniff(b"\0\0\0\x14ftypavif\0\0\0\0avif").is_err());
+    }
+
+    /// Headers of known boxes with sizes of any kind among bytes of any kind.
+    fn hostile() -> impl Strategy<Value = Vec<u8>> {
+        let kinds =
+            prop_oneof![Just(*b"moov"), Just(*b"mdat"), Just(*b"mvhd"), Just(*b"trak"), Just(*b"tkhd")];
+        let piece = (0..200u32, kinds, prop::collection::vec(any::<u8>(), 0..120));
+        let pieces = prop::collection::vec(piece, 0..8);
+        pieces.prop_map(|pieces| {
+            let mut file = b"\0\0\0\x08ftyp".to_vec();
+            for (size, kind, bytes) in pieces {
+                file.extend_from_slice(&size.to_be_bytes());
+                file.extend_from_slice(&kind);
+                file.extend_from_slice(&bytes);
+            }
+            file
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_walk_panic_and_no_cutting_changes_its_verdict(file in hostile(), at in any::<prop::sample::Index>()) {
+            let (left, right) = file.split_at(at.index(file.len() + 1));
+            prop_assert_eq!(walk(&[&file]), walk(&[left, right]));
+            prop_assert_eq!(walk(&[&file]), walk(&file.chunks(1).collect::<Vec<_>>()));
+        }
+
+        #[test]
+        fn no_bytes_make_the_sniffing_panic(head in prop::collection::vec(any::<u8>(), 0..SNIFF_LEN)) {
+            // The verdict does not matter here.
+            drop(Container::sniff(&head));
+        }
+    }
+}

@@ -44,6 +44,8 @@ pub(super) struct Claim {
     id: Id,
     pub(super) part: Option<Part>,
     lock: Option<Lock>,
+    /// False once the part is parked: the slot may then be another claim's.
+    owns_slot: bool,
 }
 
 impl Shelf {
@@ -61,7 +63,7 @@ impl Shelf {
             Some(Slot::Parked { part, lock, .. }) => Some((part, lock)),
             None => None,
         };
-        let mut claim = Claim { shelf: Arc::clone(self), id, part: None, lock: None };
+        let mut claim = Claim { shelf: Arc::clone(self), id, part: None, lock: None, owns_slot: true };
         (claim.part, claim.lock) = match parked {
             Some((part, lock)) => (Some(part), Some(lock)),
             None => (None, Some(self.archive.lock(stem).await?.ok_or(FetchFault::Busy)?)),
@@ -113,6 +115,7 @@ impl Claim {
         }
         let Some(lock) = self.lock.take() else { return };
         let shelf = Arc::clone(&self.shelf);
+        self.owns_slot = false;
         shelf.slots().insert(self.id.clone(), Slot::Parked { part, lock, since: Instant::now() });
         if let Some(oldest) = shelf.overflow() {
             shelf.remove_where(|_, since| since <= oldest).await;
@@ -128,9 +131,8 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        let mut slots = self.shelf.slots();
-        if matches!(slots.get(&self.id), Some(Slot::Claimed)) {
-            slots.remove(&self.id);
+        if self.owns_slot {
+            self.shelf.slots().remove(&self.id);
         }
     }
 }

@@ -115,48 +115,34 @@ impl Transfer<'_> {
         }
         let end = answer.end;
         let mut chunks = pin!(self.chunks(response));
-        let part = match part {
+        let (part, head) = match part {
             Some(part) if answer.continues(part.source(), part.offset()) => {
                 part.continue_from(&self.order.url, answer.source);
-                part
+                (part, None)
             }
             _ if !answer.is_whole() => return Ok(Turn::Misfit),
             _ => {
                 start_over(part, changes).await?;
-                match self.begin(answer, &mut chunks).await? {
-                    Ok(begun) => part.insert(begun),
+                match read_head(&mut chunks).await {
+                    Ok(head) => (part.insert(self.begin(&head, answer).await?), Some(Ok(head))),
                     Err(cut) => return Ok(Turn::Cut(cut)),
                 }
             }
         };
-        self.receive(part, end, chunks).await
+        self.receive(part, end, futures_util::stream::iter(head).chain(chunks)).await
     }
 
-    /// Looks at the first bytes and opens a part for the kind of file that they promise. The inner error is a cut.
-    async fn begin(
-        &self,
-        answer: Answer,
-        chunks: &mut (impl Stream<Item = Result<Bytes, String>> + Unpin),
-    ) -> Result<Result<Part, String>, FetchFault> {
-        let mut head = BytesMut::new();
-        while head.len() < SNIFF_LEN {
-            match chunks.next().await {
-                Some(Ok(chunk)) => head.extend_from_slice(&chunk),
-                Some(Err(cut)) => return Ok(Err(cut)),
-                None => break,
-            }
-        }
-        let container = match Container::sniff(&head) {
+    /// Opens a part for the kind of file that its first bytes promise.
+    async fn begin(&self, head: &[u8], answer: Answer) -> Result<Part, FetchFault> {
+        let container = match Container::sniff(head) {
             Ok(container) => Some(container),
             Err(why) if self.settings.verify_container => return Err(FetchFault::NotVideo(why)),
             Err(_) => None,
         };
-        let mut part =
-            Part::begin(self.archive, self.stem, container, answer.source, &self.order.url).await?;
-        part.push(head.freeze()).await?;
-        Ok(Ok(part))
+        Part::begin(self.archive, self.stem, container, answer.source, &self.order.url).await
     }
 
+    /// Takes the bytes of one answer, which end at `end` of the file.
     async fn receive(
         &self,
         part: &mut Part,
@@ -229,6 +215,20 @@ impl Pace {
         (self.since, self.bytes) = (Instant::now(), 0);
         kept
     }
+}
+
+/// As many of the first bytes as it takes to recognise a file, or all of a small one. The error is a cut.
+async fn read_head(
+    chunks: &mut (impl Stream<Item = Result<Bytes, String>> + Unpin),
+) -> Result<Bytes, String> {
+    let mut head = BytesMut::new();
+    while head.len() < SNIFF_LEN {
+        match chunks.next().await {
+            Some(chunk) => head.extend_from_slice(&chunk?),
+            None => break,
+        }
+    }
+    Ok(head.freeze())
 }
 
 /// Drops what is there. A staging file that cannot be removed is a fault of our storage.

@@ -70,7 +70,7 @@ impl Pricing {
     }
 }
 
-/// In whole milliseconds, since 8.2 s × 60 must not become 493 credits by a rounding error.
+/// In whole milliseconds, since 8.05 s × 60 must not become 484 credits by a rounding error.
 fn charge(rate: u32, seconds: f64) -> u64 {
     let millis = (seconds * 1000.0).round() as u64;
     let credits = (u128::from(rate) * u128::from(millis)).div_ceil(1000);

@@ -37,7 +37,7 @@ fn listed(body: &Body<'_>) -> Vec<String> {
     let known = || pointers::VIDEO_URL.iter().copied();
     let bare = || known().filter_map(|pointer| pointer.strip_prefix("/data"));
     let elsewhere = pointers::VIDEO_URL_ELSEWHERE.iter().copied();
-    let listed = pointers::VIDEO_URL_LISTED.iter().copied().filter(|_| !body.root.is_object());
+    let listed = pointers::VIDEO_URL_LISTED.iter().copied();
     let inside = |pointer: &str| urls_at(pointer, body.inside(pointer));
     let outside = |pointer: &str| urls_at(pointer, body.outside(pointer));
     told()

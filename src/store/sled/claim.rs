@@ -141,7 +141,7 @@ pub(super) fn make_due(
         if main {
             (job.revision, job.due_at) = (job.revision + 1, Some(now));
             let (events, deliveries) = (Vec::new(), Vec::new());
-            apply(txn, id, Change { job, events, deliveries, successor: None, release: None })?;
+            apply(txn, id, Change { job, events, deliveries, successor: None, release: None, book: None })?;
         }
     }
     Ok(rows.last().filter(|_| rows.len() == SWEEP).map(|(last, _)| after(last)))

@@ -232,3 +232,68 @@ fn fatal(why: &str) -> ! {
     );
     std::process::abort()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// Set in the process that is to end.
+    const DOOMED: &str = "REELHOOK_TEST_DOOMED_COMMITTER";
+
+    fn start(synced: &str) -> Committer {
+        let db = sled::Config::new().temporary(true).open().unwrap();
+        let (state, synced) = (State::default(), File::open(synced).unwrap());
+        Committer::start(db, synced, state, Arc::new(Published::new(&state))).unwrap()
+    }
+
+    /// Runs this very test in a process of its own, where `doomed` ends it.
+    fn ends_the_process(test: &str, doomed: impl FnOnce()) {
+        if std::env::var_os(DOOMED).is_some() {
+            doomed();
+            println!("acknowledged");
+            return;
+        }
+        let this = std::env::current_exe().unwrap();
+        let test = format!("store::sled::committer::tests::{test}");
+        let child =
+            Command::new(this).args([&test, "--exact", "--nocapture"]).env(DOOMED, "1").output().unwrap();
+        let said = String::from_utf8_lossy(&child.stdout);
+        assert!(said.contains("running 1 test"), "{said}");
+        assert!(!said.contains("acknowledged") && !child.status.success(), "{said}");
+    }
+
+    #[test]
+    fn a_sync_that_fails_ends_the_process_before_anything_is_acknowledged() {
+        ends_the_process("a_sync_that_fails_ends_the_process_before_anything_is_acknowledged", || {
+            // fdatasync of a device that is no disk fails.
+            start("/dev/null").judge_blocking(|txn| Ok(txn.mark(b"z"))).ok();
+        });
+    }
+
+    #[test]
+    fn a_panic_of_the_committer_ends_the_process() {
+        ends_the_process("a_panic_of_the_committer_ends_the_process", || {
+            let bug = |_: &mut Txn| -> Result<(), StoreError> { panic!("a bug") };
+            start("/dev/null").judge_blocking(bug).ok();
+        });
+    }
+
+    #[test]
+    fn a_group_is_stuck_after_ten_seconds_and_idleness_never_is() {
+        let pulse = Pulse::new();
+        assert!(!pulse.stuck(u64::MAX));
+        pulse.begin();
+        let begun = pulse.begun.load(Ordering::Acquire);
+        assert!(!pulse.stuck(begun + 10_000));
+        assert!(pulse.stuck(begun + 10_001));
+        pulse.end();
+        assert!(!pulse.stuck(begun + 10_001));
+    }
+
+    #[test]
+    fn what_wrote_nothing_is_answered_without_a_sync() {
+        assert!(start("/dev/null").judge_blocking(|_| Ok(())).is_ok());
+    }
+}

@@ -14,6 +14,8 @@ mod record;
 mod source;
 mod space;
 mod state;
+#[cfg(test)]
+mod tests;
 mod txn;
 mod value;
 mod write;
@@ -61,25 +63,6 @@ impl SledStore {
     /// which deletes nothing.
     pub fn open(config: &config::Store, now: Millis, policy: &Arc<Policy>) -> Result<Self, StoreError> {
         open::open(config, now, policy)
-    }
-
-    /// After a jump of the clock: what is due beyond `now` and `longest_wait` milliseconds is due now. The
-    /// deadlines of queued jobs stay.
-    ///
-    /// # Errors
-    /// The engine's.
-    pub async fn reclamp(&self, now: Millis, longest_wait: i64) -> Result<(), StoreError> {
-        for (mut from, to) in open::put_off(now, longest_wait) {
-            loop {
-                let (start, end) = (from, to.clone());
-                let next = self.committer.judge(move |txn| claim::make_due(txn, &start, &end, now)).await?;
-                match next {
-                    Some(next) => from = next,
-                    None => break,
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Records that were damaged and are set aside.
@@ -257,6 +240,20 @@ impl Store for SledStore {
             Ok(fresh)
         };
         self.committer.judge(judge).await
+    }
+
+    async fn reclamp(&self, now: Millis, longest_wait: i64) -> Result<(), StoreError> {
+        for (mut from, to) in open::put_off(now, longest_wait) {
+            loop {
+                let (start, end) = (from, to.clone());
+                let next = self.committer.judge(move |txn| claim::make_due(txn, &start, &end, now)).await?;
+                match next {
+                    Some(next) => from = next,
+                    None => break,
+                }
+            }
+        }
+        Ok(())
     }
 
     fn wake(&self) -> watch::Receiver<u64> {

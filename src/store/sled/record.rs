@@ -164,7 +164,7 @@ mod tests {
             assert_eq!(encoded.card, Card::of(&job));
             assert_eq!(decode(&encoded.bytes).unwrap(), job);
         }
-        assert_eq!(Card::of(&self::job()).dues.iter().flatten().count(), 2);
+        assert_eq!(Card::of(&job()).dues.iter().flatten().count(), 2);
     }
 
     #[test]

@@ -1,0 +1,188 @@
+//! SIGKILL in each phase, then a start: every job comes to the end that it would have had.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod support;
+
+use std::{fs, net::TcpListener};
+
+use reelhook::sandbox::{self, Options, Sandbox};
+use serde_json::{Value, json};
+use support::{PATIENCE, Process, SPEED, charges, client, free_port, order};
+use tempfile::TempDir;
+
+/// A provider that outlives the server, and where the server lives.
+struct Stage {
+    sandbox: Sandbox,
+    dir: TempDir,
+    api: u16,
+    callback: u16,
+}
+
+impl Stage {
+    async fn set() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let sandbox = sandbox::start(listener, Options { speed: SPEED, seed: 11 }).await.unwrap();
+        let stage =
+            Self { sandbox, dir: tempfile::tempdir().unwrap(), api: free_port(), callback: free_port() };
+        stage.configure(stage.sandbox.url().as_str(), "60s");
+        stage
+    }
+
+    fn configure(&self, provider: &str, unknown_wait: &str) {
+        let Self { api, callback, .. } = self;
+        let config = format!(
+            r#"
+            [server]
+            listen = "127.0.0.1:{api}"
+            [upstream]
+            base_url = "{provider}"
+            api_key = "aio_test"
+            submit_timeout = "500ms"
+            connect_timeout = "500ms"
+            unknown_wait = "{unknown_wait}"
+            requests_per_minute = 6000
+            [callback]
+            listen = "127.0.0.1:{callback}"
+            public_url = "http://127.0.0.1:{callback}"
+            [poll]
+            first_after = "250ms"
+            overdue_after = "500ms"
+            interval = "250ms"
+            max_interval = "500ms"
+            [download]
+            backoff = "50ms"
+            max_backoff = "200ms"
+            [storage]
+            url = "file:videos"
+            min_free = "0"
+            [store]
+            url = "sled:state"
+            min_free = "0"
+            [egress]
+            allow = ["127.0.0.0/8"]
+            "#
+        );
+        fs::write(self.dir.path().join("reelhook.toml"), config).unwrap();
+    }
+
+    async fn serve(&self) -> Process {
+        Process::start(self.dir.path(), self.api).await
+    }
+}
+
+async fn submit(server: &Process, prompt: &str) -> String {
+    let job: Value =
+        client().post(server.url("/v1/jobs")).json(&order(prompt)).send().await.unwrap().json().await.unwrap();
+    job["id"].as_str().unwrap_or_else(|| panic!("refused: {job}")).to_owned()
+}
+
+async fn until(server: &Process, id: &str, phase: &str) -> Value {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let mut etag = String::new();
+    loop {
+        let request = client().get(server.url(&format!("/v1/jobs/{id}?wait=5s"))).header("if-none-match", &etag);
+        let answer = request.send().await.unwrap();
+        if answer.status() == 304 {
+            assert!(tokio::time::Instant::now() < deadline, "{id} never got to {phase}");
+            continue;
+        }
+        let job: Value = answer.json().await.unwrap();
+        if job["phase"] == phase {
+            return job;
+        }
+        assert!(job["phase"] != "done" && tokio::time::Instant::now() < deadline, "not {phase}: {job:#}");
+        etag = format!("\"{}\"", job["revision"]);
+    }
+}
+
+/// Drives a job to `phase`, kills the server there, starts it again: the job succeeds and was paid for once.
+async fn killed_in(phase: &str, prompt: &str) {
+    let stage = Stage::set().await;
+    let server = stage.serve().await;
+    let id = submit(&server, prompt).await;
+    until(&server, &id, phase).await;
+    server.kill();
+    let server = stage.serve().await;
+    let job = until(&server, &id, "done").await;
+    assert_eq!(job["status"], "succeeded", "{job:#}");
+    assert_eq!(charges(&stage.sandbox.ledger(), &id), 1);
+    let timeline: Value = client()
+        .get(server.url(&format!("/v1/events?job={id}&limit=250")))
+        .send()
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
+    let kinds: Vec<_> = timeline["data"].as_array().unwrap().iter().map(|event| &event["type"]).collect();
+    assert_eq!(kinds.iter().filter(|kind| **kind == "job.succeeded").count(), 1, "{kinds:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_while_sending_it_is_recovered_by_its_callback() {
+    killed_in("sending", "[[submit-timeout]] [[delay:600s]] a fox").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_while_unknown_it_is_recovered_by_its_callback() {
+    killed_in("unknown", "[[submit-timeout]] [[delay:900s]] a fox").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_while_awaiting_it_is_asked_about() {
+    killed_in("awaiting", "[[delay:400s]] [[no-callback]] a fox").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_while_fetching_it_is_fetched() {
+    killed_in("fetching", "[[size:1MiB]] [[slow-download:300kB]] a fox").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_when_done_it_stays_done() {
+    killed_in("done", "a fox").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_while_queued_it_is_submitted_once() {
+    let stage = Stage::set().await;
+    stage.configure(&format!("http://127.0.0.1:{}", free_port()), "60s");
+    let server = stage.serve().await;
+    let id = submit(&server, "a fox").await;
+    server.kill();
+    stage.configure(stage.sandbox.url().as_str(), "60s");
+    let server = stage.serve().await;
+    assert_eq!(until(&server, &id, "done").await["status"], "succeeded");
+    assert_eq!(charges(&stage.sandbox.ledger(), &id), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_while_held_it_is_still_held_and_can_be_attached() {
+    let stage = Stage::set().await;
+    stage.configure(stage.sandbox.url().as_str(), "100ms");
+    let server = stage.serve().await;
+    let id = submit(&server, "[[submit-timeout]] [[no-callback]] a fox").await;
+    until(&server, &id, "held").await;
+    server.kill();
+    let server = stage.serve().await;
+    assert_eq!(until(&server, &id, "held").await["status"], "held");
+    let task = stage.sandbox.ledger().creates[0].task_id.clone();
+    let attach = json!({ "action": "attach", "task_id": task });
+    client().post(server.url(&format!("/v1/jobs/{id}/resolve"))).json(&attach).send().await.unwrap();
+    assert_eq!(until(&server, &id, "done").await["status"], "succeeded");
+    assert_eq!(charges(&stage.sandbox.ledger(), &id), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_server_on_the_same_store_says_who_has_it() {
+    let stage = Stage::set().await;
+    let _server = stage.serve().await;
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_reelhook"))
+        .args(["serve", "--config", "reelhook.toml", "--listen", "127.0.0.1:0", "--callback-listen", "127.0.0.1:0"])
+        .current_dir(stage.dir.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(12));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("in use by"), "{output:?}");
+}

@@ -1,0 +1,64 @@
+//! The one list that every store passes. An adapter runs it by `conformance!(a place of its own)`.
+
+mod intake;
+mod log;
+mod work;
+
+pub(crate) use self::{intake::*, log::*, work::*};
+
+/// One test for every case of the list.
+macro_rules! conformance {
+    ($place:expr) => {
+        $crate::conformance::conformance! { $place;
+            what_was_inserted_is_there_after_reopening
+            a_long_request_comes_back_whole
+            the_same_key_and_request_give_the_same_job
+            the_same_key_with_another_request_is_refused
+            keys_of_different_owners_do_not_meet
+            concurrent_inserts_under_one_key_make_one_job
+            a_reusable_key_passes_on_once_its_job_is_settled
+            a_budget_holds_under_concurrent_inserts
+            a_budget_of_a_month_sums_its_days_and_no_others
+            a_released_booking_can_be_booked_again
+            the_queue_limit_holds_under_concurrent_inserts
+            of_concurrent_changes_of_one_revision_one_wins
+            a_change_of_an_unknown_job_is_stale
+            a_change_that_breaks_a_rule_writes_nothing
+            a_task_belongs_to_one_job
+            a_settled_or_following_job_may_name_the_task_of_another
+            a_task_that_its_job_no_longer_names_is_free
+            a_replacement_makes_one_successor_however_often_it_is_asked_for
+            a_recheck_has_a_successor_again_once_the_first_is_settled
+            a_successor_has_the_request_of_its_predecessor
+            unknown_fields_survive_every_rewriting
+            a_job_is_claimed_once_however_many_ask
+            urgent_work_goes_first_then_the_longest_due
+            nothing_is_claimed_before_it_is_due
+            no_more_are_sent_than_may_be_in_flight
+            a_job_past_its_deadline_does_not_stand_in_the_way
+            expiry_settles_the_matter_at_once
+            the_next_due_time_is_the_earliest
+            a_callback_is_kept_with_its_body_and_known_again
+            a_callback_that_lost_the_race_leaves_no_trace
+            a_callback_for_an_unknown_job_is_kept
+            callbacks_are_listed_newest_first_and_filtered
+            events_are_numbered_without_gap_in_the_order_of_changes
+            events_go_on_counting_after_reopening
+            events_are_filtered_by_kind_job_and_tag
+            a_reader_of_events_resumes_where_it_stopped
+            jobs_are_listed_newest_first_in_pages_without_repeats
+            jobs_are_found_by_every_filter
+            the_counts_follow_every_change_and_survive_reopening
+            a_kept_value_never_changes
+            a_change_wakes_who_registered_before
+            nothing_is_taken_on_after_closing
+        }
+    };
+    ($place:expr; $($case:ident)*) => {$(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $case() {
+            $crate::conformance::$case(&$place).await;
+        }
+    )*};
+}
+pub(crate) use conformance;

@@ -1,0 +1,217 @@
+//! The event log, the inbound log and the lists.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use reelhook::{
+    lifecycle::{CallbackId, Duty, Event, EventKind, Job, JobId, Status},
+    store::{Arrival, CallbackFilter, EventFilter, JobFilter, LogBounds, Replaced, Store, Verdict},
+};
+
+use crate::support::*;
+
+pub(crate) async fn a_callback_is_kept_with_its_body_and_known_again(place: &dyn Place) {
+    let store = place.open().await;
+    awaiting(&*store, 1).await;
+    assert!(!store.seen(id(1), "dlv").await.unwrap());
+    let called = arrival(&*store, 1, "dlv", &[b'x'; 9_000]).await;
+    let record = called.record.clone().unwrap();
+    assert!(matches!(store.callback(called).await.unwrap(), Replaced::Done { .. }));
+    let store = place.reopen(store).await;
+    assert!(store.seen(id(1), "dlv").await.unwrap());
+    assert!(!store.seen(id(1), "other").await.unwrap());
+    assert!(!store.seen(id(2), "dlv").await.unwrap());
+    let (kept, body) = store.callback_body(record.id).await.unwrap().unwrap();
+    assert_eq!((kept, body), (record, Bytes::from_static(&[b'x'; 9_000])));
+    assert_eq!(get(&*store, id(1)).await.due_at, Some(NOW));
+}
+
+pub(crate) async fn a_callback_that_lost_the_race_leaves_no_trace(place: &dyn Place) {
+    let store = place.open().await;
+    awaiting(&*store, 1).await;
+    let called = arrival(&*store, 1, "dlv", b"{}").await;
+    let record = called.record.clone().unwrap();
+    step(&*store, id(1), &Event::Cancel, NOW).await;
+    assert!(matches!(store.callback(called).await.unwrap(), Replaced::Stale));
+    assert!(!store.seen(id(1), "dlv").await.unwrap());
+    assert_eq!(store.callback_body(record.id).await.unwrap(), None);
+}
+
+pub(crate) async fn a_callback_for_an_unknown_job_is_kept(place: &dyn Place) {
+    let store = place.open().await;
+    awaiting(&*store, 1).await;
+    let known = arrival(&*store, 1, "dlv", b"{}").await;
+    let mut record = known.record.clone().unwrap();
+    (record.job_id, record.verdict) = (id(5), Verdict::Unmatched);
+    let stray = Arrival { record: Some(record.clone()), job_id: id(5), change: None, ..known };
+    assert!(matches!(store.callback(stray.clone()).await.unwrap(), Replaced::Done { successor: None }));
+    assert_eq!(store.callback_body(record.id).await.unwrap().unwrap().0, record);
+    let full = Arrival { record: None, delivery_id: "uncounted".into(), ..stray };
+    store.callback(full).await.unwrap();
+    assert!(store.seen(id(5), "uncounted").await.unwrap());
+    assert_eq!(store.callbacks(CallbackFilter::default(), None, 9).await.unwrap().items, [record]);
+}
+
+pub(crate) async fn callbacks_are_listed_newest_first_and_filtered(place: &dyn Place) {
+    let store = place.open().await;
+    for n in 1..=3 {
+        awaiting(&*store, n).await;
+        for delivery in [format!("{n}a"), format!("{n}b")] {
+            let mut called = arrival(&*store, n, &delivery, b"{}").await;
+            let record = called.record.as_mut().unwrap();
+            if n == 3 {
+                record.verdict = Verdict::Forged;
+            }
+            store.callback(called).await.unwrap();
+        }
+    }
+    let page = async |filter: CallbackFilter, before: Option<CallbackId>, limit| {
+        let page = store.callbacks(filter, before, limit).await.unwrap();
+        let last = page.items.last().map(|item| item.id);
+        (page.items.into_iter().map(|item| item.delivery_id).collect::<Vec<_>>().join(" "), page.more, last)
+    };
+    let (first, more, last) = page(CallbackFilter::default(), None, 4).await;
+    assert_eq!((first.as_str(), more), ("3b 3a 2b 2a", true));
+    let (rest, more, _) = page(CallbackFilter::default(), last, 4).await;
+    assert_eq!((rest.as_str(), more), ("1b 1a", false));
+    let forged = CallbackFilter { verdict: Some(Verdict::Forged), job: None };
+    assert_eq!(page(forged, None, 9).await.0, "3b 3a");
+    let one = CallbackFilter { verdict: None, job: Some(id(2)) };
+    assert_eq!(page(one, None, 2).await, ("2b 2a".into(), false, last));
+}
+
+async fn numbers(store: &dyn Store, filter: EventFilter) -> Vec<u64> {
+    store.events(0, 10_000, filter).await.unwrap().events.iter().map(|entry| entry.seq).collect()
+}
+
+pub(crate) async fn events_are_numbered_without_gap_in_the_order_of_changes(place: &dyn Place) {
+    let store = place.open().await;
+    let lives = (1..=32).map(|n| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move {
+            put(&*store, job(n)).await;
+            step(&*store, id(n), &Event::Claimed(Duty::Submit), NOW).await;
+            step(&*store, id(n), &Event::Cancel, NOW).await;
+        })
+    });
+    join_all(lives).await;
+    assert_eq!(store.bounds().await.unwrap(), LogBounds { oldest: 1, newest: 96 });
+    assert_eq!(numbers(&*store, EventFilter::default()).await, (1..=96).collect::<Vec<_>>());
+    let page = store.events(0, 10_000, EventFilter::default()).await.unwrap();
+    for n in 1..=32 {
+        let of_job = page.events.iter().filter(|entry| entry.event.job_id == id(n));
+        let kinds: Vec<_> = of_job.map(|entry| (entry.event.kind, entry.event.revision)).collect();
+        let life = [(EventKind::Created, 1), (EventKind::Submitted, 2), (EventKind::Canceled, 3)];
+        assert_eq!(kinds, life);
+    }
+}
+
+pub(crate) async fn events_go_on_counting_after_reopening(place: &dyn Place) {
+    let store = place.open().await;
+    assert_eq!(store.bounds().await.unwrap(), LogBounds { oldest: 1, newest: 0 });
+    put(&*store, job(1)).await;
+    let store = place.reopen(store).await;
+    put(&*store, job(2)).await;
+    assert_eq!(numbers(&*store, EventFilter::default()).await, [1, 2]);
+}
+
+pub(crate) async fn events_are_filtered_by_kind_job_and_tag(place: &dyn Place) {
+    let store = place.open().await;
+    for n in 1..=3 {
+        let mut job = job(n);
+        job.tags = if n == 2 { vec!["night".into()] } else { Vec::new() };
+        put(&*store, job).await;
+    }
+    step(&*store, id(2), &Event::Cancel, NOW).await;
+    step(&*store, id(1), &Event::Cancel, NOW).await;
+    let canceled = EventFilter { kinds: vec![EventKind::Canceled], ..EventFilter::default() };
+    assert_eq!(numbers(&*store, canceled).await, [4, 5]);
+    let of_job = EventFilter { job: Some(id(1)), ..EventFilter::default() };
+    assert_eq!(numbers(&*store, of_job.clone()).await, [1, 5]);
+    let tagged = EventFilter { tag: Some("night".into()), ..EventFilter::default() };
+    assert_eq!(numbers(&*store, tagged.clone()).await, [2, 4]);
+    let both = EventFilter { kinds: vec![EventKind::Created], ..tagged };
+    assert_eq!(numbers(&*store, both).await, [2]);
+    let page = store.events(1, 10, of_job).await.unwrap();
+    assert_eq!((page.events[0].seq, page.read_to, page.more), (5, 5, false));
+}
+
+pub(crate) async fn a_reader_of_events_resumes_where_it_stopped(place: &dyn Place) {
+    let store = place.open().await;
+    for n in 1..=7 {
+        put(&*store, job(n)).await;
+    }
+    let (mut after, mut read) = (0, Vec::new());
+    loop {
+        let page = store.events(after, 3, EventFilter::default()).await.unwrap();
+        read.extend(page.events.iter().map(|entry| entry.seq));
+        after = page.read_to;
+        if !page.more {
+            break;
+        }
+    }
+    assert_eq!((read, after), ((1..=7).collect(), 7));
+    let none = EventFilter { kinds: vec![EventKind::Held], ..EventFilter::default() };
+    let page = store.events(0, 3, none).await.unwrap();
+    assert_eq!((page.events.len(), page.read_to, page.more), (0, 7, false));
+    let page = store.events(7, 3, EventFilter::default()).await.unwrap();
+    assert_eq!((page.events.len(), page.read_to, page.more), (0, 7, false));
+}
+
+async fn listed(store: &dyn Store, filter: JobFilter) -> Vec<JobId> {
+    ids(&store.list(filter, None, 100).await.unwrap().items)
+}
+
+pub(crate) async fn jobs_are_listed_newest_first_in_pages_without_repeats(place: &dyn Place) {
+    let store = place.open().await;
+    for n in 1..=7 {
+        put(&*store, job(n)).await;
+    }
+    let (mut before, mut pages) = (None, Vec::new());
+    loop {
+        let page = store.list(JobFilter::default(), before, 3).await.unwrap();
+        pages.push(ids(&page.items));
+        before = page.items.last().map(|job| job.id);
+        if !page.more {
+            break;
+        }
+    }
+    assert_eq!(pages, [vec![id(7), id(6), id(5)], vec![id(4), id(3), id(2)], vec![id(1)]]);
+    let page = store.list(JobFilter::default(), Some(id(4)), 3).await.unwrap();
+    assert_eq!((ids(&page.items), page.more), (vec![id(3), id(2), id(1)], false));
+}
+
+pub(crate) async fn jobs_are_found_by_every_filter(place: &dyn Place) {
+    let store = place.open().await;
+    awaiting(&*store, 1).await;
+    let queued = |n, model: &str, tag: &str| {
+        let (model, tags) = (model.to_owned(), vec![tag.to_owned()]);
+        Job { model, tags, created_at: NOW.plus(i64::from(n)), ..job(n) }
+    };
+    put(&*store, queued(2, "wan-2", "night")).await;
+    put(&*store, queued(3, "kling-3", "day")).await;
+    step(&*store, id(3), &Event::Cancel, NOW).await;
+    let all = JobFilter::default;
+    let by = async |filter: JobFilter, found: &[u16]| {
+        let found: Vec<_> = found.iter().copied().map(id).collect();
+        assert_eq!(listed(&*store, filter.clone()).await, found, "{filter:?}");
+    };
+    by(JobFilter { status: Some(Status::Running), ..all() }, &[1]).await;
+    by(JobFilter { status: Some(Status::Queued), ..all() }, &[2]).await;
+    by(JobFilter { status: Some(Status::Canceled), ..all() }, &[3]).await;
+    by(JobFilter { status: Some(Status::Held), ..all() }, &[]).await;
+    by(JobFilter { phase: Some("awaiting".into()), ..all() }, &[1]).await;
+    by(JobFilter { phase: Some("done".into()), ..all() }, &[3]).await;
+    by(JobFilter { phase: Some("dreaming".into()), ..all() }, &[]).await;
+    by(JobFilter { model: Some("wan-2".into()), ..all() }, &[2]).await;
+    by(JobFilter { tag: Some("day".into()), ..all() }, &[3]).await;
+    by(JobFilter { via: Some(reelhook::lifecycle::Via::Poll), ..all() }, &[]).await;
+    by(JobFilter { created_after: Some(NOW.plus(2)), ..all() }, &[3, 2]).await;
+    by(JobFilter { created_before: Some(NOW.plus(2)), ..all() }, &[1]).await;
+    by(JobFilter { q: Some("TASK-1".into()), ..all() }, &[1]).await;
+    by(JobFilter { q: Some("wan".into()), ..all() }, &[2]).await;
+    by(JobFilter { q: Some(id(3).to_string()), ..all() }, &[3]).await;
+    by(JobFilter { q: Some("a film".into()), ..all() }, &[]).await;
+    by(JobFilter { q: Some("\"film ".into()), ..all() }, &[3, 2, 1]).await;
+}
