@@ -105,7 +105,7 @@ fn now() -> anyhow::Result<Millis> {
 }
 
 /// Opening asks for one; nothing that a bench seeds depends on it.
-fn policy() -> Policy {
+pub(crate) fn policy() -> Policy {
     let day = 24 * 3_600_000;
     Policy {
         lease: 15_000,
