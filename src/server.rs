@@ -19,8 +19,9 @@ use crate::{
     app::{Addresses, App, AppError},
     clock::Clock,
     config::Config,
-    lifecycle::Millis,
     inbound::{self, Context, Keys},
+    keys::KeyFileError,
+    lifecycle::Millis,
     outbound::{
         archive::{Archive, ArchiveError},
         download::Downloader,
@@ -29,6 +30,7 @@ use crate::{
     },
     runner::Running,
     store::{Store, StoreError, sled::SledStore},
+    telemetry,
 };
 
 /// Why the server does not start. Nothing was sent to anybody.
@@ -54,8 +56,8 @@ pub enum StartError {
     #[error(transparent)]
     App(#[from] AppError),
     /// The API keys.
-    #[error("the API keys cannot be read: {0}")]
-    Keys(String),
+    #[error(transparent)]
+    Keys(#[from] KeyFileError),
     /// A client of ours cannot be set up.
     #[error("the HTTP client cannot be set up: {0}")]
     Client(#[from] reqwest::Error),
@@ -82,6 +84,8 @@ impl Server {
     /// # Errors
     /// Whatever keeps it from starting.
     pub async fn start(config: Config, clock: Clock, listeners: Listeners) -> Result<Self, StartError> {
+        // Before anything counts.
+        telemetry::recorder();
         let config = Arc::new(config);
         let Listeners { api, callback } = listeners;
         let (api_address, callback_address) = (api.local_addr()?, callback.local_addr()?);
@@ -100,7 +104,7 @@ impl Server {
         let lanes = Running::start(Arc::clone(&app), upstream, downloader, Arc::clone(&archive));
         let streams = CancellationToken::new();
         let ready = Arc::new(AtomicBool::new(false));
-        let keys = Keys::load(&config.auth).map_err(|error| StartError::Keys(error.to_string()))?;
+        let keys = Keys::load(&config)?;
         let context = Arc::new(Context {
             app: Arc::clone(&app),
             archive,

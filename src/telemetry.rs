@@ -1,7 +1,8 @@
-//! Logs: text for people, JSON for machines, always on stderr, since stdout is for data.
+//! Logs: text for people, JSON for machines, always on stderr, since stdout is for data. Metrics: for Prometheus.
 
-use std::io::IsTerminal;
+use std::{io::IsTerminal, sync::OnceLock};
 
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tracing::Subscriber;
 use tracing_subscriber::{
     EnvFilter,
@@ -31,6 +32,13 @@ pub fn init(log: &Log) -> Result<(), InitError> {
     Ok(subscriber(log, std::io::stderr().is_terminal(), std::io::stderr)?.try_init()?)
 }
 
+/// The metrics of this process. What was counted before the first call is lost. `None` where another recorder was
+/// installed before.
+pub fn recorder() -> Option<&'static PrometheusHandle> {
+    static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
+    RECORDER.get_or_init(|| PrometheusBuilder::new().install_recorder().ok()).as_ref()
+}
+
 fn subscriber<W>(
     log: &Log,
     terminal: bool,
@@ -39,14 +47,19 @@ fn subscriber<W>(
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::builder().parse(&log.level)?;
+    // The listeners' own comings and goings are no news, unless they are asked for.
+    let filter = EnvFilter::builder().parse(format!("actix_server=warn,{}", log.level))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(terminal);
     let text = match log.format {
         LogFormat::Auto => terminal,
         LogFormat::Text => true,
         LogFormat::Json => false,
     };
-    Ok(if text { Box::new(builder.finish()) } else { Box::new(builder.json().flatten_event(true).finish()) })
+    Ok(if text {
+        Box::new(builder.finish())
+    } else {
+        Box::new(builder.json().flatten_event(true).with_span_list(false).finish())
+    })
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! The archive on a local disk: keys, reading, the manifest.
 
+#![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
+
 use jiff::Timestamp;
 use reelhook::{
     config::Storage,

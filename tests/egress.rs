@@ -1,5 +1,7 @@
 //! The address guard: which URLs may be reached, by their text, by their addresses and with `[egress] allow`.
 
+#![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
+
 use std::{
     io,
     net::IpAddr,

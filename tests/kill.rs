@@ -72,8 +72,15 @@ impl Stage {
 }
 
 async fn submit(server: &Process, prompt: &str) -> String {
-    let job: Value =
-        client().post(server.url("/v1/jobs")).json(&order(prompt)).send().await.unwrap().json().await.unwrap();
+    let job: Value = client()
+        .post(server.url("/v1/jobs"))
+        .json(&order(prompt))
+        .send()
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
     job["id"].as_str().unwrap_or_else(|| panic!("refused: {job}")).to_owned()
 }
 
@@ -81,7 +88,8 @@ async fn until(server: &Process, id: &str, phase: &str) -> Value {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     let mut etag = String::new();
     loop {
-        let request = client().get(server.url(&format!("/v1/jobs/{id}?wait=5s"))).header("if-none-match", &etag);
+        let request =
+            client().get(server.url(&format!("/v1/jobs/{id}?wait=5s"))).header("if-none-match", &etag);
         let answer = request.send().await.unwrap();
         if answer.status() == 304 {
             assert!(tokio::time::Instant::now() < deadline, "{id} never got to {phase}");
@@ -179,7 +187,15 @@ async fn a_second_server_on_the_same_store_says_who_has_it() {
     let stage = Stage::set().await;
     let _server = stage.serve().await;
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_reelhook"))
-        .args(["serve", "--config", "reelhook.toml", "--listen", "127.0.0.1:0", "--callback-listen", "127.0.0.1:0"])
+        .args([
+            "serve",
+            "--config",
+            "reelhook.toml",
+            "--listen",
+            "127.0.0.1:0",
+            "--callback-listen",
+            "127.0.0.1:0",
+        ])
         .current_dir(stage.dir.path())
         .output()
         .unwrap();

@@ -67,7 +67,7 @@ impl App {
                 kept_bytes: if keeps && !duplicate { record.bytes.max(1) } else { 0 },
                 successor: self.fresh_id()?,
             };
-            let mut event = Event::Callback(note);
+            let event = Event::Callback(note.clone());
             let mut change = job.as_ref().and_then(|job| job.step(&event, self.now(), &self.policy));
             // Twice at most: an id that is another job's holds this one.
             for _ in 0..2 {
@@ -91,9 +91,12 @@ impl App {
                         }
                         return Ok(Arrived { verdict: record.verdict, challenge });
                     }
+                    // The id is another job's: that contradicts a job that has none yet, and is no news to one that has.
                     (Replaced::TaskTaken(owner), Some(job), Some(next)) => {
-                        event = contradiction(&next, event, owner)?;
-                        change = job.step(&event, self.now(), &self.policy);
+                        let contradiction = contradiction(&next, Event::Callback(note.clone()), owner)?;
+                        let nameless = Event::Callback(Note { task: None, ..note.clone() });
+                        let step = |event: &Event| job.step(event, self.now(), &self.policy);
+                        change = step(&contradiction).or_else(|| step(&nameless));
                     }
                     _ => break,
                 }

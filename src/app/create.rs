@@ -24,9 +24,30 @@ pub struct NewRequest {
     /// Refuse when the estimate is above this.
     pub max_credits: Option<u64>,
     /// Do not submit after this.
-    pub deadline: Option<Millis>,
+    pub deadline: Option<Deadline>,
     /// The caller's key.
     pub idempotency_key: Option<String>,
+}
+
+/// A deadline as it was asked for: the same words are the same request, whenever they are said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Deadline {
+    /// This instant.
+    At(Millis),
+    /// So many milliseconds after the job is created.
+    After(i64),
+}
+
+impl Deadline {
+    /// The instant, for a job that is created at `now`.
+    #[must_use]
+    pub const fn from(self, now: Millis) -> Millis {
+        match self {
+            Self::At(at) => at,
+            Self::After(span) => now.plus(span),
+        }
+    }
 }
 
 /// What is kept of a request, for ever unchanged.
@@ -85,7 +106,7 @@ impl App {
             model: checked.model,
             mode: checked.mode,
             tags: request.tags,
-            deadline: request.deadline,
+            deadline: request.deadline.map(|deadline| deadline.from(now)),
         };
         self.insert(Job::new(self.fresh_id()?, now, new), &document, key).await
     }
@@ -197,7 +218,7 @@ fn own_fields(request: &NewRequest, now: Millis) -> Vec<FieldError> {
             format!("metadata is at most {MAX_METADATA} bytes of JSON, got {size}"),
         );
     }
-    if request.deadline.is_some_and(|at| at <= now) {
+    if request.deadline.is_some_and(|deadline| deadline.from(now) <= now) {
         say("/deadline", "past", "the deadline is not in the future".to_owned());
     }
     if request.idempotency_key.as_ref().is_some_and(|key| key.is_empty() || key.len() > MAX_KEY) {

@@ -14,7 +14,7 @@ use url::Url;
 
 pub use arrival::{Arrived, Incoming, Refused};
 pub use change::Applied;
-pub use create::{Created, Document, NewRequest};
+pub use create::{Created, Deadline, Document, NewRequest};
 pub use decide::Resolution;
 pub use live::{Pause, Progress, Until};
 

@@ -28,10 +28,11 @@ pub(super) fn changed(before: &Job, after: &Job) {
             info!(job = %after.id, from, to, task, ?code, "job failed");
         }
         Phase::Settled { outcome } => {
+            let via = after.completed_via.map(tracing::field::debug);
             let bytes: u64 = after.files().map(|file| file.bytes).sum();
             let end =
                 if matches!(outcome, Outcome::Stored { .. }) { "job succeeded" } else { "job canceled" };
-            info!(job = %after.id, from, to, task, bytes, via = ?after.completed_via, "{end}");
+            info!(job = %after.id, from, to, task, bytes, via, "{end}");
         }
         Phase::Held { why } => {
             tracing::warn!(job = %after.id, from, to, task, ?why, "job held: a person must decide")

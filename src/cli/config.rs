@@ -51,7 +51,7 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
 
 /// The configuration in force, or one line with the first of its problems.
 pub(crate) fn load(path: Option<PathBuf>) -> Result<Loaded, Failure> {
-    load_with(LoadOptions { path, ..LoadOptions::from_process() })
+    load_with(options(path))
 }
 
 /// The same, with flags.
@@ -64,6 +64,10 @@ pub(crate) fn load_with(options: LoadOptions) -> Result<Loaded, Failure> {
         let first = error.problems.first().map(Problem::to_string).unwrap_or_default();
         Failure::usage(format!("the configuration cannot be used: {first}{more}"))
     })
+}
+
+fn options(path: Option<PathBuf>) -> LoadOptions {
+    LoadOptions { path, ..LoadOptions::from_process() }
 }
 
 fn init(path: &Path, output: &Output) -> Result<(), Failure> {
@@ -87,7 +91,7 @@ fn init(path: &Path, output: &Output) -> Result<(), Failure> {
 }
 
 fn check(path: Option<PathBuf>, output: &Output) -> Result<(), Failure> {
-    let (problems, warnings) = match config::load(&LoadOptions { path, ..LoadOptions::from_process() }) {
+    let (problems, warnings) = match config::load(&options(path)) {
         Ok(loaded) => (Vec::new(), loaded.warnings),
         Err(error) => (error.problems, Vec::new()),
     };

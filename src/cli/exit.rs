@@ -97,6 +97,9 @@ impl Failure {
     #[must_use]
     pub(crate) fn and(mut self, consequence: &str) -> Self {
         self.detail = format!("{}; {consequence}", self.detail);
+        if let Some(problem) = &mut self.problem {
+            problem["detail"] = self.detail.clone().into();
+        }
         self
     }
 
@@ -188,6 +191,16 @@ mod tests {
             "the input is not valid (/input/duration: must be 3 to 15; /input/mode: must be std or pro)";
         assert_eq!(failure.to_string(), expected);
         assert_eq!(failure.document(), body);
+    }
+
+    #[test]
+    fn what_is_added_to_a_failure_is_in_its_document_too() {
+        let failure = Failure::from_answer(503, br#"{"detail":"shutting down","code":"shutting-down"}"#);
+        let document = failure.and("nothing was spent").document();
+        assert_eq!(
+            document,
+            json!({ "detail": "shutting down; nothing was spent", "code": "shutting-down" })
+        );
     }
 
     #[test]

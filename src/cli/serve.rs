@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use reelhook::{
     clock::Clock,
-    config::{self, Config, LoadOptions},
+    config::{Config, LoadOptions},
     server::{Listeners, Server, StartError},
     store::StoreError,
     telemetry,
@@ -46,7 +46,7 @@ pub(crate) async fn run(args: Args, _output: &Output) -> Result<(), Failure> {
     Ok(())
 }
 
-pub(crate) fn log(config: &config::Config) -> Result<(), Failure> {
+pub(crate) fn log(config: &Config) -> Result<(), Failure> {
     telemetry::init(&config.log).map_err(|error| Failure::usage(error.to_string()))
 }
 

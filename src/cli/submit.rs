@@ -131,24 +131,19 @@ async fn finish(
     target: Option<PathBuf>,
     output: &Output,
 ) -> Result<(), Failure> {
-    let id = snapshot.job.id.clone();
+    let mut last = Value::Null;
     let followed = {
         let mut progress = Progress::new(output);
-        follow(client, snapshot, Some(limit), &mut progress, |_| Ok(true)).await
-    };
-    let snapshot = match followed {
-        Ok(snapshot) => snapshot,
-        // With JSON nothing was printed yet, and the caller needs the id to go on.
-        Err(failure) => {
-            if output.is_json() {
-                output.document(&json!({ "id": id }))?;
-            }
-            return Err(failure);
-        }
+        let keep = |snapshot: &Snapshot| {
+            last.clone_from(&snapshot.document);
+            Ok(true)
+        };
+        follow(client, snapshot, Some(limit), &mut progress, keep).await
     };
     if output.is_json() {
-        output.document(&snapshot.document)?;
+        output.document(&last)?;
     }
+    let snapshot = followed?;
     snapshot.job.outcome()?;
     match target {
         Some(target) => download::save(client, &snapshot.job, &target, output).await,

@@ -16,6 +16,8 @@ use super::{
 const PREFIX: &str = "REELHOOK_";
 /// Names the file instead of setting a key.
 const FILE_VARIABLE: &str = "REELHOOK_CONFIG";
+/// For the commands that talk to a server; they set no key either.
+const CLIENT_VARIABLES: [&str; 2] = ["REELHOOK_SERVER", "REELHOOK_API_KEY"];
 
 /// A known key that some layer sets to a value of the right type.
 pub(super) struct Entry {
@@ -95,7 +97,8 @@ impl Layers {
 
     fn environment(&mut self, options: &LoadOptions) {
         for (variable, text) in &options.env {
-            if !variable.starts_with(PREFIX) || variable == FILE_VARIABLE {
+            let of_ours = variable == FILE_VARIABLE || CLIENT_VARIABLES.contains(&variable.as_str());
+            if !variable.starts_with(PREFIX) || of_ours {
                 continue;
             }
             let origin = Origin::Env(variable.clone());

@@ -179,12 +179,13 @@ impl Policy {
     #[must_use]
     pub fn longest_wait(&self) -> i64 {
         let waits = [
+            self.lease,
             self.submit_lease,
             self.unknown_wait,
-            self.poll.overdue_after.max(self.poll.first_after) * 2,
-            self.poll.max_interval * 2,
-            self.fetch.max_backoff * 2,
-            self.probe_after * 80,
+            self.poll.overdue_after.max(self.poll.first_after).saturating_mul(2),
+            self.poll.max_interval.saturating_mul(2),
+            self.fetch.max_backoff.saturating_mul(2),
+            self.probe_after.saturating_mul(80),
             HOUR + 60_000,
         ];
         waits.into_iter().max().unwrap_or(HOUR)

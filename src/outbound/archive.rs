@@ -104,8 +104,16 @@ impl Archive {
     /// # Errors
     /// [`ArchiveError::NotFound`], [`ArchiveError::Range`] or [`ArchiveError::Io`].
     pub async fn read(&self, location: &str, range: Option<Range<u64>>) -> Result<GetResult, ArchiveError> {
+        let start = range.as_ref().map_or(0, |range| range.start);
         let options = GetOptions { range: range.map(Into::into), ..GetOptions::default() };
-        Ok(self.store.get_opts(&parse(location)?, options).await?)
+        match self.store.get_opts(&parse(location)?, options).await {
+            Ok(found) => Ok(found),
+            // The crate's own error for this cannot be matched on.
+            Err(_) if start > 0 && start >= self.head(location).await?.size => {
+                Err(ArchiveError::Range(format!("byte {start} is behind the end")))
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Size and time of a file.
@@ -188,16 +196,16 @@ impl Archive {
 
 /// Makes the archive's folder with its hidden one, durably, and returns its canonical path.
 fn prepare(root: &FsPath) -> io::Result<PathBuf> {
+    let made = root.ancestors().take_while(|folder| !folder.exists()).count();
     fs::create_dir_all(root)?;
     let root = fs::canonicalize(root)?;
-    let hidden = lock::folder(&root);
-    // Which of the folders above were made just now is not known; those of the system refuse to be opened at worst.
-    for folder in root.ancestors().skip(1) {
+    // The parent even when nothing was made now: a killed process may have made the folder without syncing it.
+    for folder in root.ancestors().skip(1).take(made.max(1)) {
         if let Err(error) = sync_folder(folder) {
             tracing::debug!(folder = %folder.display(), %error, "a folder above the archive cannot be synced");
         }
     }
-    sync_up_to(&hidden, &root)?;
+    sync_up_to(&lock::folder(&root), &root)?;
     Ok(root)
 }
 
@@ -241,15 +249,33 @@ impl From<object_store::Error> for ArchiveError {
         if let object_store::Error::NotFound { path, .. } = &error {
             return Self::NotFound(path.clone());
         }
-        let mut text = error.to_string();
         let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
         while let Some(inner) = cause {
-            text = inner.to_string();
             if let Some(io) = inner.downcast_ref::<io::Error>() {
                 return io::Error::new(io.kind(), error.to_string()).into();
             }
             cause = inner.source();
         }
-        if text.contains("range") { Self::Range(error.to_string()) } else { Self::Io(error.to_string()) }
+        Self::Io(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_volume_is_told_apart_from_a_broken_one_wherever_in_the_chain_it_is() {
+        let within = |kind: io::ErrorKind| object_store::Error::Generic {
+            store: "LocalFileSystem",
+            source: Box::new(object_store::Error::Generic {
+                store: "inner",
+                source: Box::new(io::Error::from(kind)),
+            }),
+        };
+        for kind in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded] {
+            assert!(matches!(ArchiveError::from(within(kind)), ArchiveError::NoSpace(_)));
+        }
+        assert!(matches!(ArchiveError::from(within(io::ErrorKind::ReadOnlyFilesystem)), ArchiveError::Io(_)));
     }
 }

@@ -20,7 +20,8 @@ impl Runner {
     pub(super) async fn fetch(&self, job: Job) {
         let (id, Some(lease)) = (job.id, job.lease) else { return };
         let stop = self.abort.child_token();
-        let done = self.holding(id, lease, self.copy(job, lease, &stop)).await;
+        let copy = Box::pin(self.copy(job, lease, &stop));
+        let done = self.holding(id, lease, copy).await;
         stop.cancel();
         self.app.set_progress(id, None);
         let settled = match done {

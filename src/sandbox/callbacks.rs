@@ -136,9 +136,9 @@ mod tests {
 
     #[test]
     fn an_altered_url_differs_in_one_character_of_its_last_segment() {
-        let altered = |url: &str| super::altered(&url.parse().unwrap()).map(String::from);
-        assert_eq!(altered("http://h/cb/job_1/token").as_deref(), Some("http://h/cb/job_1/Aoken"));
-        assert_eq!(altered("http://h/cb/job_1/Aoken?x=1").as_deref(), Some("http://h/cb/job_1/Boken?x=1"));
-        assert_eq!(altered("http://h/"), None);
+        let altered_of = |url: &str| altered(&url.parse().unwrap()).map(String::from);
+        assert_eq!(altered_of("http://h/cb/job_1/token").as_deref(), Some("http://h/cb/job_1/Aoken"));
+        assert_eq!(altered_of("http://h/cb/job_1/Aoken?x=1").as_deref(), Some("http://h/cb/job_1/Boken?x=1"));
+        assert_eq!(altered_of("http://h/"), None);
     }
 }

@@ -79,3 +79,28 @@ pub(crate) fn admits_doubt(job: &Job) -> bool {
         _ => false,
     }
 }
+
+/// The event's name, without what it carries.
+pub(crate) fn name(event: &Event) -> &'static str {
+    match event {
+        Event::Claimed(_) => "claimed",
+        Event::Accepted(..) => "accepted",
+        Event::Refused(..) => "refused",
+        Event::Unknown(..) => "unknown",
+        Event::Callback(_) => "callback",
+        Event::Reported(..) => "reported",
+        Event::Unanswered(..) => "unanswered",
+        Event::Fetched { .. } => "fetched",
+        Event::NotFetched { .. } => "not fetched",
+        Event::Archived(_) => "archived",
+        Event::Renewed(_) => "renewed",
+        Event::Released(_) => "released",
+        Event::Expired => "expired",
+        Event::Orphaned => "orphaned",
+        Event::Contradicted(_) => "contradicted",
+        Event::Cancel => "cancel",
+        Event::Attach(_) => "attach",
+        Event::Abandon => "abandon",
+        Event::Replace(_) => "replace",
+    }
+}

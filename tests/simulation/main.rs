@@ -3,6 +3,8 @@
 //! A failing seed is printed; `SIM_SEED=<seed> cargo test --test simulation -- --nocapture` plays it again, step by
 //! step. `SIM_SCHEDULES=<n>` plays more or fewer.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
+
 mod faults;
 mod random;
 #[path = "../support/lifecycle.rs"]

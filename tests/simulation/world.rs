@@ -1,15 +1,13 @@
 //! Store, lanes, network and clock around the lifecycle, all of them chance's to play with.
 
+mod end;
+mod store;
+
 use std::collections::BTreeMap;
 
-use reelhook::lifecycle::{Change, Duty, Event, Job, JobId, Millis, Note, Phase, Policy, RetryMode, TaskId};
+use reelhook::lifecycle::{Duty, Event, Job, JobId, Millis, Note, Phase, Policy, Refusal, TaskId};
 
-use crate::{
-    faults::{Fault, admits_doubt},
-    random::Random,
-    support,
-    upstream::{Fate, Upstream},
-};
+use crate::{faults::Fault, random::Random, support, upstream::Upstream};
 
 /// Something under way: work of a lane, or a message.
 #[derive(Clone, Debug)]
@@ -188,7 +186,7 @@ impl<'a> World<'a> {
 
     fn create(&mut self, job: usize, lease: u64, not_after: i64) -> Result<(), String> {
         let event = if self.monotone > not_after {
-            Event::Refused(reelhook::lifecycle::Refusal::NotSent("too late".into()), lease)
+            Event::Refused(Refusal::NotSent("too late".into()), lease)
         } else {
             let before = self.upstream.works.len();
             let event = self.upstream.create(&mut self.random, job, lease);
@@ -214,6 +212,9 @@ impl<'a> World<'a> {
             return Ok(());
         };
         let wait = at.since(self.now).max(0);
+        if wait > 0 && !self.items.is_empty() && !self.random.once_in(4) {
+            return self.deliver();
+        }
         (self.now, self.monotone) = (self.now.plus(wait), self.monotone + wait);
         // A deadline and a create call may be due together: either lane may come first.
         let record = &self.records[job].job;
@@ -278,12 +279,7 @@ impl<'a> World<'a> {
             2 => Event::Expired,
             _ => Event::Claimed(job.duty().unwrap_or(Duty::Submit)),
         };
-        let claimed = self.apply(index, &event)?;
-        if claimed && matches!(event, Event::Claimed(_)) {
-            // Its worker is gone at once.
-            self.keep(&Item::Answer { job: index, event: Event::Renewed(self.records[index].job.revision) });
-        }
-        Ok(())
+        self.apply(index, &event).map(drop)
     }
 
     fn person(&mut self) -> Result<(), String> {
@@ -310,113 +306,5 @@ impl<'a> World<'a> {
         self.ids += 1;
         let [high, low] = self.ids.to_be_bytes();
         JobId::new(support::START, &[high, low, 0, 0, 0, 0, 0, 0, 0, 0])
-    }
-
-    /// Loads, steps, judges, writes; true when it changed anything.
-    fn apply(&mut self, index: usize, event: &Event) -> Result<bool, String> {
-        let was = &self.records[index].job;
-        let Some(change) = self.fault.step(was, event, self.now, self.policy) else { return Ok(false) };
-        support::judge(was, event, self.now, self.policy, Some(&change))?;
-        if self.trace {
-            println!(
-                "  {} {index}: {} → {}: {event:?}",
-                self.now.0,
-                was.phase_name(),
-                change.job.phase_name()
-            );
-        }
-        *self.effects.entry((was.phase_name(), support::name(event))).or_default() += 1;
-        let named = change.job.task.as_ref().filter(|task| was.task.as_ref().is_none_or(|t| t.id != task.id));
-        let taken = named.map(|task| task.id.clone()).filter(|task| self.is_taken(index, task));
-        match (taken, event) {
-            (None, _) => {
-                self.write(index, change)?;
-                Ok(true)
-            }
-            (Some(task), Event::Callback(note)) => Ok(self.apply(index, &Event::Contradicted(task))?
-                || self.apply(index, &Event::Callback(Note { task: None, ..note.clone() }))?),
-            (Some(task), _) => self.apply(index, &Event::Contradicted(task)),
-        }
-    }
-
-    /// The store keeps task → job unique, but for jobs that follow one another.
-    fn is_taken(&self, index: usize, task: &TaskId) -> bool {
-        let job = &self.records[index].job;
-        self.records.iter().any(|record| {
-            let other = &record.job;
-            let kin = other.retry_of == Some(job.id) || job.retry_of == Some(other.id);
-            other.id != job.id && !kin && other.task.as_ref().is_some_and(|known| known.id == *task)
-        })
-    }
-
-    fn write(&mut self, index: usize, change: Change) -> Result<(), String> {
-        let record = &mut self.records[index];
-        record.terminal_events += change.events.iter().filter(|entry| entry.kind.is_terminal()).count();
-        if record.terminal_events > 1 {
-            return Err(format!("job {index} ended twice"));
-        }
-        record.named.extend(change.job.task.iter().map(|task| task.id.clone()));
-        record.job = change.job;
-        let Some(successor) = change.successor else { return Ok(()) };
-        let open =
-            |record: &Record| record.job.retry_of == successor.job.retry_of && record.job.outcome().is_none();
-        let wanted = successor.mode == RetryMode::Resubmit || !self.records.iter().any(open);
-        if wanted && self.records.len() < MOST_JOBS {
-            if let Err(sentence) = successor.job.check() {
-                return Err(format!("a successor: {sentence}"));
-            }
-            self.remember(successor.job);
-        }
-        Ok(())
-    }
-
-    /// Faults end. Everything still under way arrives, and what is due gets done, until nothing is.
-    pub(crate) fn settle(&mut self) -> Result<(), String> {
-        self.upstream.faulty = false;
-        if self.random.once_in(2) {
-            let calls = self.upstream.works.iter().map(|work| (work.job, work.id.clone()));
-            self.items.extend(calls.map(|(job, id)| Item::Callback { job, task: Some(id) }));
-        }
-        for _ in 0..400 {
-            while let Some(item) = self.items.pop() {
-                self.advance(item)?;
-            }
-            if self.records.iter().all(|record| record.job.due_at.is_none()) {
-                return self.nothing_is_lost();
-            }
-            self.tick()?;
-        }
-        let open = self.records.iter().find(|record| record.job.due_at.is_some()).map(|record| &record.job);
-        Err(format!("a job does not settle: {open:?}"))
-    }
-
-    fn nothing_is_lost(&self) -> Result<(), String> {
-        for (index, record) in self.records.iter().enumerate() {
-            let settled = record.job.outcome().is_some();
-            if record.terminal_events != usize::from(settled) {
-                return Err(format!("job {index} has {} terminal events", record.terminal_events));
-            }
-        }
-        let honest = !self.upstream.lies && !self.upstream.mixes;
-        for record in self.records.iter().filter(|_| !self.upstream.mixes) {
-            let noticed = |task: &TaskId| record.job.notices.iter().any(|text| text.contains(&task.0));
-            if let Some(task) = record.told.iter().find(|task| !record.named.contains(task) && !noticed(task))
-            {
-                return Err(format!("{task} was accepted and forgotten by {:?}", record.job));
-            }
-        }
-        for work in self.upstream.works.iter().filter(|_| honest) {
-            let record = &self.records[work.job];
-            if !record.named.contains(&work.id) && !admits_doubt(&record.job) {
-                return Err(format!("{work:?} was charged and forgotten by {:?}", record.job));
-            }
-            if record.job.cost.reserved.is_none() {
-                return Err(format!("{work:?} was charged and its booking given back by {:?}", record.job));
-            }
-            if work.fate == Fate::Running && matches!(record.job.phase, Phase::Awaiting(_)) {
-                return Err(format!("{work:?} is still awaited by {:?}", record.job));
-            }
-        }
-        Ok(())
     }
 }

@@ -66,13 +66,13 @@ pub(crate) fn judge(
     must(job.id == was.id && job.revision == was.revision + 1, "revision rises by one a change")?;
     must(!is_foreign(was, event), "a foreign or unowed answer changes nothing")?;
 
-    must(was.outcome().is_none() || was.outcome() == job.outcome(), "an outcome never changes")?;
     let terminal = change.events.iter().filter(|entry| entry.kind.is_terminal()).count();
     let settles = job.outcome().is_some() && was.outcome().is_none();
     must(
         terminal == usize::from(settles),
         "settling writes exactly one terminal event, and nothing else does",
     )?;
+    must(was.outcome().is_none() || was.outcome() == job.outcome(), "an outcome never changes")?;
     must(change.deliveries.len() == terminal, "a terminal event is owed to each sink once")?;
     must(
         job.phase_name() == was.phase_name() || !change.events.is_empty(),
@@ -123,31 +123,6 @@ fn is_foreign(was: &Job, event: &Event) -> bool {
         _ => return false,
     };
     was.lease != Some(lease)
-}
-
-/// The event's name, without what it carries.
-pub(crate) fn name(event: &Event) -> &'static str {
-    match event {
-        Event::Claimed(_) => "claimed",
-        Event::Accepted(..) => "accepted",
-        Event::Refused(..) => "refused",
-        Event::Unknown(..) => "unknown",
-        Event::Callback(_) => "callback",
-        Event::Reported(..) => "reported",
-        Event::Unanswered(..) => "unanswered",
-        Event::Fetched { .. } => "fetched",
-        Event::NotFetched { .. } => "not fetched",
-        Event::Archived(_) => "archived",
-        Event::Renewed(_) => "renewed",
-        Event::Released(_) => "released",
-        Event::Expired => "expired",
-        Event::Orphaned => "orphaned",
-        Event::Contradicted(_) => "contradicted",
-        Event::Cancel => "cancel",
-        Event::Attach(_) => "attach",
-        Event::Abandon => "abandon",
-        Event::Replace(_) => "replace",
-    }
 }
 
 fn answered(event: &Event) -> Option<u64> {

@@ -1,6 +1,11 @@
 //! A reelhook and a sandbox provider for a test: real sockets, a real store, nothing shared.
 
-#![allow(dead_code, clippy::unwrap_used, reason = "each test binary uses its part; a test may panic")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "each test binary uses its part; a test may panic"
+)]
 
 use std::{
     net::TcpListener,

@@ -7,16 +7,18 @@ pub(crate) fn mp4(payload: usize) -> Bytes {
     [ftyp(), moov(), boxed(b"mdat", &noise(payload))].concat().into()
 }
 
-/// A WebM file's head and `payload` bytes.
+/// A WebM file with a segment of `payload` bytes, that only look like media.
 pub(crate) fn webm(payload: usize) -> Bytes {
-    let head = b"\x1a\x45\xdf\xa3\x9f\x42\x86\x81\x01\x42\xf7\x81\x01\x42\xf2\x81\x04\x42\xf3\x81\x08\x42\x82\x84webm\x42\x87\x81\x04";
-    [head.as_slice(), &noise(payload)].concat().into()
+    let header =
+        b"\x42\x86\x81\x01\x42\xf7\x81\x01\x42\xf2\x81\x04\x42\xf3\x81\x08\x42\x82\x84webm\x42\x87\x81\x04";
+    let header = [b"\x1a\x45\xdf\xa3", [0x80 | header.len() as u8].as_slice(), header].concat();
+    let size = (payload as u32 | 1 << 28).to_be_bytes();
+    [&header, b"\x18\x53\x80\x67".as_slice(), &size, &noise(payload)].concat().into()
 }
 
 /// One box with its header.
 pub(crate) fn boxed(kind: &[u8; 4], payload: &[u8]) -> Vec<u8> {
-    let size = u32::try_from(payload.len() + 8).unwrap();
-    [&size.to_be_bytes(), kind.as_slice(), payload].concat()
+    [&(payload.len() as u32 + 8).to_be_bytes(), kind.as_slice(), payload].concat()
 }
 
 /// The box that every MP4 file begins with.
@@ -37,12 +39,14 @@ pub(crate) fn moov() -> Vec<u8> {
 
 /// Bytes without a period (xorshift), so that a piece at the wrong place changes the hash.
 fn noise(len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len.next_multiple_of(8)];
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
-    let words = std::iter::repeat_with(|| {
+    for word in bytes.chunks_exact_mut(8) {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        state.to_le_bytes()
-    });
-    words.flatten().take(len).collect()
+        word.copy_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(len);
+    bytes
 }

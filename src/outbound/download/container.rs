@@ -63,6 +63,25 @@ impl Container {
     }
 }
 
+/// How long a Matroska or WebM file is at least: where its segment ends, if a writer that could go back has filled that
+/// in. The segment follows the EBML header, so the first bytes tell.
+pub(super) fn matroska_length(head: &[u8]) -> Option<u64> {
+    let after_header = element_end(head, 0, &[0x1a, 0x45, 0xdf, 0xa3])?;
+    element_end(head, after_header, &[0x18, 0x53, 0x80, 0x67])
+}
+
+/// Where the EBML element with the given id ends that begins at `start` (RFC 8794); `None` if there is no such element
+/// or its size is left open.
+fn element_end(head: &[u8], start: u64, id: &[u8; 4]) -> Option<u64> {
+    let element = head.get(usize::try_from(start).ok()?..)?.strip_prefix(id)?;
+    let len = element.first()?.leading_zeros() as usize + 1;
+    let size = element.get(..len).filter(|size| size.len() <= 8)?;
+    let value = size.iter().fold(0u64, |value, byte| value << 8 | u64::from(*byte));
+    let all_ones = (1u64 << (7 * len)) - 1;
+    let value = value & all_ones;
+    (value != all_ones).then(|| start + (id.len() + len) as u64 + value)
+}
+
 fn describe_text(head: &[u8]) -> String {
     match head.trim_ascii_start().first() {
         Some(b'{' | b'[') => "it is JSON or other text".to_owned(),
@@ -226,6 +245,19 @@ mod tests {
     }
 
     #[test]
+    fn the_length_of_a_segment_is_read_where_it_is_told() {
+        let header = b"\x1a\x45\xdf\xa3\x82..";
+        let with = |segment: &[u8]| matroska_length(&[header, segment].concat());
+        assert_eq!(with(b"\x18\x53\x80\x67\x85"), Some(7 + 5 + 5));
+        assert_eq!(with(b"\x18\x53\x80\x67\x01\0\0\0\0\x01\0\0"), Some(7 + 12 + 65536));
+        assert_eq!(with(b"\x18\x53\x80\x67\xff"), None);
+        assert_eq!(with(b"\x18\x53\x80\x67\x01\xff\xff\xff\xff\xff\xff\xff"), None);
+        assert_eq!(with(b"\x18\x53\x80\x67\x00\x01"), None);
+        assert_eq!(with(b"\x18\x53\x80\x67\x01"), None);
+        assert_eq!(with(b""), None);
+    }
+
+    #[test]
     fn unknown_brands_of_iso_files_are_taken_and_pictures_are_not() {
         assert_eq!(Container::sniff(b"\0\0\0\x10ftypnew1\0\0\0\0"), Ok(Container::Mp4));
         assert_eq!(Container::sniff(b"\0\0\0\x14ftypqt  \0\0\0\0qt  "), Ok(Container::QuickTime));
@@ -261,6 +293,8 @@ mod tests {
         fn no_bytes_make_the_sniffing_panic(head in prop::collection::vec(any::<u8>(), 0..SNIFF_LEN)) {
             // The verdict does not matter here.
             drop(Container::sniff(&head));
+            matroska_length(&head);
+            matroska_length(&[&[0x1a, 0x45, 0xdf, 0xa3], &head[..]].concat());
         }
     }
 }

@@ -9,7 +9,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::{
     FetchFault,
-    container::{BoxWalk, Container, End, Facts},
+    container::{BoxWalk, Container, End, Facts, matroska_length},
     resume::Source,
 };
 use crate::outbound::archive::{Archive, ArchiveError};
@@ -33,6 +33,8 @@ pub(super) struct Part {
     buffered: usize,
     offset: u64,
     walk: Option<BoxWalk>,
+    /// How long the file says itself that it is, at least.
+    least: u64,
     source: Source,
     url: String,
 }
@@ -57,12 +59,13 @@ pub(super) enum Completeness {
 }
 
 impl Part {
-    /// Begins a file of a known kind (`None` where the content is not to be judged). `stem` is its key without the
-    /// extension.
+    /// Begins a file of a known kind (`None` where the content is not to be judged) that begins with `head`, which has
+    /// yet to be pushed. `stem` is its key without the extension.
     pub(super) async fn begin(
         archive: &Arc<Archive>,
         stem: &str,
         container: Option<Container>,
+        head: &[u8],
         source: Source,
         url: &str,
     ) -> Result<Self, FetchFault> {
@@ -80,6 +83,7 @@ impl Part {
             buffered: 0,
             offset: 0,
             walk: container.is_some_and(Container::has_boxes).then(BoxWalk::default),
+            least: container.and_then(|_| matroska_length(head)).unwrap_or(0),
             source,
             url: url.to_owned(),
         })
@@ -169,14 +173,21 @@ impl Part {
     /// [`FetchFault::NotVideo`]: all bytes are there, and they are no playable video.
     pub(super) fn completeness(&self) -> Result<Completeness, FetchFault> {
         match self.walk.as_ref().map(BoxWalk::finish) {
+            None if self.offset < self.least => self.ended_early(format!("before byte {}", self.least)),
             None | Some(End::Whole(_)) => Ok(Completeness::Whole),
             Some(End::Open(_)) if self.source.framed => Ok(Completeness::Whole),
             Some(End::Open(_)) => Ok(Completeness::Cut("nothing tells where the file ends".to_owned())),
-            Some(End::Cut(_)) if self.source.framed => {
-                Err(FetchFault::NotVideo("the file itself ends in the middle of a box".to_owned()))
-            }
-            Some(End::Cut(place)) => Ok(Completeness::Cut(format!("the file ended {place}"))),
+            Some(End::Cut(place)) => self.ended_early(place),
             Some(End::Broken(why)) => Err(FetchFault::NotVideo(why)),
+        }
+    }
+
+    /// Where the transfer told its own end and reached it, the file was cut before it was ever offered.
+    fn ended_early(&self, place: String) -> Result<Completeness, FetchFault> {
+        if self.source.framed {
+            Err(FetchFault::NotVideo(format!("it is incomplete at its host, it ends {place}")))
+        } else {
+            Ok(Completeness::Cut(format!("the file ended {place}")))
         }
     }
 

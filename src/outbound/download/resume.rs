@@ -193,7 +193,7 @@ mod tests {
         let source = Source { total: Some(10), etag: Some("\"a\"".to_owned()), ..Source::default() };
         let answer = Answer { start: 5, end: Some(10), source: source.clone() };
         assert!(answer.continues(&source, 5));
-        assert!(!answer.continues(&source, 4));
+        assert!(!answer.continues(&source, 4) && !answer.continues(&source, 6));
         let changed = |source| Answer { source, ..answer.clone() };
         assert!(!changed(Source { total: Some(11), ..source.clone() }).continues(&source, 5));
         assert!(!changed(Source { etag: Some("\"b\"".to_owned()), ..source.clone() }).continues(&source, 5));

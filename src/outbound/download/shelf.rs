@@ -26,7 +26,14 @@ pub(super) type Id = (String, usize);
 #[derive(Debug)]
 enum Slot {
     Claimed,
-    Parked { part: Part, lock: Lock, since: Instant },
+    Parked(Box<Parked>),
+}
+
+#[derive(Debug)]
+struct Parked {
+    part: Part,
+    lock: Lock,
+    since: Instant,
 }
 
 /// The unfinished files of this process.
@@ -60,12 +67,12 @@ impl Shelf {
     pub(super) async fn claim(self: &Arc<Self>, id: Id, stem: &str) -> Result<Claim, FetchFault> {
         let parked = match self.slots().insert(id.clone(), Slot::Claimed) {
             Some(Slot::Claimed) => return Err(FetchFault::Busy),
-            Some(Slot::Parked { part, lock, .. }) => Some((part, lock)),
+            Some(Slot::Parked(parked)) => Some(*parked),
             None => None,
         };
         let mut claim = Claim { shelf: Arc::clone(self), id, part: None, lock: None, owns_slot: true };
         (claim.part, claim.lock) = match parked {
-            Some((part, lock)) => (Some(part), Some(lock)),
+            Some(Parked { part, lock, .. }) => (Some(part), Some(lock)),
             None => (None, Some(self.archive.lock(stem).await?.ok_or(FetchFault::Busy)?)),
         };
         Ok(claim)
@@ -79,11 +86,11 @@ impl Shelf {
     async fn remove_where(&self, mut is_due: impl FnMut(&Id, Instant) -> bool) {
         let removed: Vec<_> = self
             .slots()
-            .extract_if(|id, slot| matches!(slot, Slot::Parked { since, .. } if is_due(id, *since)))
+            .extract_if(|id, slot| matches!(slot, Slot::Parked(parked) if is_due(id, parked.since)))
             .collect();
         for (_, slot) in removed {
-            if let Slot::Parked { part, lock, .. } = slot {
-                remove(Some(part), Some(lock)).await;
+            if let Slot::Parked(parked) = slot {
+                remove(Some(parked.part), Some(parked.lock)).await;
             }
         }
     }
@@ -92,7 +99,7 @@ impl Shelf {
     fn overflow(&self) -> Option<Instant> {
         let slots = self.slots();
         let parked = slots.values().filter_map(|slot| match slot {
-            Slot::Parked { since, .. } => Some(*since),
+            Slot::Parked(parked) => Some(parked.since),
             Slot::Claimed => None,
         });
         let times: Vec<_> = parked.collect();
@@ -116,7 +123,8 @@ impl Claim {
         let Some(lock) = self.lock.take() else { return };
         let shelf = Arc::clone(&self.shelf);
         self.owns_slot = false;
-        shelf.slots().insert(self.id.clone(), Slot::Parked { part, lock, since: Instant::now() });
+        let parked = Parked { part, lock, since: Instant::now() };
+        shelf.slots().insert(self.id.clone(), Slot::Parked(Box::new(parked)));
         if let Some(oldest) = shelf.overflow() {
             shelf.remove_where(|_, since| since <= oldest).await;
         }

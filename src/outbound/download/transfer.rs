@@ -139,7 +139,7 @@ impl Transfer<'_> {
             Err(why) if self.settings.verify_container => return Err(FetchFault::NotVideo(why)),
             Err(_) => None,
         };
-        Part::begin(self.archive, self.stem, container, answer.source, &self.order.url).await
+        Part::begin(self.archive, self.stem, container, head, answer.source, &self.order.url).await
     }
 
     /// Takes the bytes of one answer, which end at `end` of the file.

@@ -10,8 +10,6 @@ pub(super) const JOB: u8 = b'j';
 pub(super) const DUE: u8 = b'd';
 /// The event log: `e ‖ seq`.
 pub(super) const EVENT: u8 = b'e';
-/// The timeline of a job: `x ‖ job ‖ seq`.
-pub(super) const TIMELINE: u8 = b'x';
 /// Where the event log and the clock stand.
 pub(super) const HEAD: &[u8] = b"h";
 /// Jobs by phase and outcome.
@@ -22,8 +20,8 @@ const DELIVERY: u8 = b'o';
 const IDEMPOTENCY: u8 = b'i';
 /// The inbound log: `c ‖ callback`.
 pub(super) const CALLBACK: u8 = b'c';
-/// Callbacks that were seen: `k ‖ job ‖ hash of the delivery id`.
-const SEEN: u8 = b'k';
+/// Callbacks seen for jobs that have no record: `k ‖ job ‖ hash of the delivery id`.
+const STRAY: u8 = b'k';
 /// The job that has a task: `t ‖ hash of the task id`.
 const TASK: u8 = b't';
 /// The ledger: `b ‖ day`.
@@ -98,11 +96,7 @@ pub(super) fn event(seq: u64) -> Vec<u8> {
     join(EVENT, &[&seq.to_be_bytes()])
 }
 
-pub(super) fn timeline(id: JobId, seq: u64) -> Vec<u8> {
-    join(TIMELINE, &[id.as_bytes(), &seq.to_be_bytes()])
-}
-
-/// The number at the end of an event's or a timeline's key.
+/// The number in an event's key.
 pub(super) fn parse_seq(key: &[u8]) -> Option<u64> {
     key.last_chunk::<8>().map(|seq| u64::from_be_bytes(*seq))
 }
@@ -120,8 +114,14 @@ pub(super) fn callback(id: CallbackId) -> Vec<u8> {
     join(CALLBACK, &[id.as_bytes()])
 }
 
-pub(super) fn seen(job: JobId, delivery_id: &str) -> Vec<u8> {
-    join(SEEN, &[job.as_bytes(), &hash(&[delivery_id.as_bytes()])])
+/// Stands for a delivery among those for one job.
+pub(super) fn delivery_hash(delivery_id: &str) -> u64 {
+    let hash = hash(&[delivery_id.as_bytes()]);
+    hash.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+}
+
+pub(super) fn stray(job: JobId, delivery: u64) -> Vec<u8> {
+    join(STRAY, &[job.as_bytes(), &delivery.to_be_bytes()])
 }
 
 pub(super) fn idempotency(owner: &str, key: &str) -> Vec<u8> {

@@ -158,7 +158,7 @@ impl Store for SledStore {
     }
 
     async fn seen(&self, job: JobId, delivery_id: &str) -> Result<bool, StoreError> {
-        self.tree()?.contains_key(keys::seen(job, delivery_id)).map_err(engine)
+        write::seen(self.tree()?, job, delivery_id)
     }
 
     async fn callback(&self, arrival: Arrival) -> Result<Replaced, StoreError> {

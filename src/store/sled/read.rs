@@ -158,32 +158,43 @@ pub(super) fn events(
         page.read_to = after;
         return Ok(page);
     };
-    let end = newest.saturating_add(1);
-    let (from, to) = match filter.job {
-        Some(job) => (keys::timeline(job, first), keys::timeline(job, end)),
-        None => (keys::event(first), keys::event(end)),
+    let mut numbers: Box<dyn Iterator<Item = Result<u64, StoreError>>> = match filter.job {
+        Some(job) => {
+            let trail = record::read_trail(tree, job).or_else(|fault| match fault {
+                Fault::Damaged => Ok(None),
+                fault => Err(fault.of(|| job.to_string())),
+            })?;
+            let events = trail.unwrap_or_default().events.into_iter();
+            Box::new(events.filter(move |seq| (first..=newest).contains(seq)).map(Ok))
+        }
+        None => {
+            let rows = tree.range(keys::event(first)..keys::event(newest.saturating_add(1)));
+            let keys = rows.keys().map(|key| key.map_err(engine));
+            Box::new(keys.filter_map(|key| key.map(|key| keys::parse_seq(&key)).transpose()))
+        }
     };
-    let mut tagged = None;
-    for (looked_at, row) in tree.range(from..to).enumerate() {
-        let (key, value) = row.map_err(engine)?;
-        let Some(seq) = keys::parse_seq(&key) else { continue };
+    let (mut looked_at, mut tagged) = (0, None);
+    while let Some(seq) = numbers.next().transpose()? {
         if page.events.len() == limit || looked_at == LOG_LOOKED_AT {
             (page.read_to, page.more) = (seq - 1, true);
             break;
         }
-        let log_key = keys::event(seq);
-        let entry = match filter.job {
-            Some(_) => value::read(tree, &log_key),
-            None => value::join(tree, &log_key, &value).map(Some),
-        };
-        let Some(entry) = readable(entry, &log_key)?.flatten() else { continue };
-        let event = serde_json::from_slice::<EventRecord>(&entry).map_err(|_| Fault::Damaged);
-        let Some(event) = readable(event, &log_key)? else { continue };
+        looked_at += 1;
+        let Some(event) = event(tree, seq)? else { continue };
         if wanted(tree, filter, &event, &mut tagged)? {
             page.events.push(LogEntry { seq, event });
         }
     }
     Ok(page)
+}
+
+/// The event of a number, if it is kept and can be read.
+fn event(tree: &Tree, seq: u64) -> Result<Option<EventRecord>, StoreError> {
+    let key = keys::event(seq);
+    let entry = value::read(tree, &key).and_then(|entry| {
+        entry.map(|entry| serde_json::from_slice(&entry).map_err(|_| Fault::Damaged)).transpose()
+    });
+    readable(entry, &key).map(Option::flatten)
 }
 
 /// Whether the filter takes the event. `tagged` remembers the last job that was looked up for its tags.
@@ -197,11 +208,10 @@ fn wanted(
         return Ok(false);
     }
     let Some(tag) = &filter.tag else { return Ok(true) };
-    if let Some((job, has)) = *tagged {
-        if job == event.job_id {
+    if let Some((job, has)) = *tagged
+        && job == event.job_id {
             return Ok(has);
         }
-    }
     let has = match record::read(tree, event.job_id) {
         Ok(job) => job.is_some_and(|job| job.tags.contains(tag)),
         Err(Fault::Damaged) => false,

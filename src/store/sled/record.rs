@@ -1,4 +1,5 @@
-//! The stored form of a job: its index card, then its JSON. The committer judges by cards alone.
+//! The stored form of a job: its index card, its trail through the logs, then its JSON. The committer judges by
+//! the first two alone.
 
 use sha2::{Digest, Sha256};
 
@@ -92,6 +93,42 @@ impl Card {
     }
 }
 
+/// Entries of each kind that a trail keeps; the oldest go first.
+const TRAIL: usize = 1024;
+
+/// What the logs hold of a job. It lives in the record, for an entry of its own in the tree costs far more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Trail {
+    /// Numbers of its events, rising.
+    pub(super) events: Vec<u64>,
+    /// Hashes of the deliveries that were seen.
+    pub(super) seen: Vec<u64>,
+}
+
+impl Trail {
+    /// The trail of a stored record, and what follows it.
+    pub(super) fn parse(record: &[u8]) -> Result<(Self, &[u8]), Fault> {
+        let mut rest = record.get(LENGTH..).ok_or(Fault::Damaged)?;
+        let mut list = || {
+            let (length, after) = rest.split_first_chunk::<2>().ok_or(Fault::Damaged)?;
+            let length = 8 * usize::from(u16::from_be_bytes(*length));
+            let (numbers, after) = after.split_at_checked(length).ok_or(Fault::Damaged)?;
+            rest = after;
+            Ok::<Vec<u64>, Fault>(numbers.chunks(8).map(number).collect())
+        };
+        let (events, seen) = (list()?, list()?);
+        Ok((Self { events, seen }, rest))
+    }
+
+    fn write(&self, to: &mut Vec<u8>) {
+        for list in [&self.events, &self.seen] {
+            let kept = &list[list.len().saturating_sub(TRAIL)..];
+            to.extend_from_slice(&u16::try_from(kept.len()).unwrap_or(0).to_be_bytes());
+            to.extend(kept.iter().flat_map(|number| number.to_be_bytes()));
+        }
+    }
+}
+
 fn number(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte))
 }
@@ -103,25 +140,32 @@ fn parse_due(bytes: &[u8]) -> Option<Due> {
     Some(Due { duty, urgent: bytes[1] != 0, at: Millis(number(&bytes[2..10]).cast_signed()) })
 }
 
-/// A record ready to be stored, encoded by whoever asks for the write.
+/// A record encoded by whoever asks for the write.
 #[derive(Debug)]
 pub(super) struct Encoded {
-    /// What is stored.
-    pub(super) bytes: Vec<u8>,
     /// Its card.
     pub(super) card: Card,
+    json: Vec<u8>,
 }
 
-/// Encodes a record.
-///
-/// # Errors
-/// JSON that cannot be written.
-pub(super) fn encode(job: &Job) -> serde_json::Result<Encoded> {
-    let card = Card::of(job);
-    let mut bytes = Vec::with_capacity(1024);
-    card.write(&mut bytes);
-    serde_json::to_writer(&mut bytes, job)?;
-    Ok(Encoded { bytes, card })
+impl Encoded {
+    /// Encodes a record.
+    ///
+    /// # Errors
+    /// JSON that cannot be written.
+    pub(super) fn of(job: &Job) -> serde_json::Result<Self> {
+        Ok(Self { card: Card::of(job), json: serde_json::to_vec(job)? })
+    }
+
+    /// What is stored.
+    pub(super) fn with(&self, trail: &Trail) -> Vec<u8> {
+        let lists = 4 + 8 * (trail.events.len() + trail.seen.len());
+        let mut bytes = Vec::with_capacity(LENGTH + lists + self.json.len());
+        self.card.write(&mut bytes);
+        trail.write(&mut bytes);
+        bytes.extend_from_slice(&self.json);
+        bytes
+    }
 }
 
 /// The stored record of a job.
@@ -129,17 +173,33 @@ pub(super) fn read(source: &impl Source, id: JobId) -> Result<Option<Job>, Fault
     value::read(source, &keys::job(id))?.map(|record| decode(&record)).transpose()
 }
 
-/// The card of a job, and how many pieces its record has.
-pub(super) fn read_card(source: &impl Source, id: JobId) -> Result<Option<(Card, u64)>, Fault> {
+/// What a change of a job has to know of the record that it replaces.
+#[derive(Debug)]
+pub(super) struct Former {
+    pub(super) card: Card,
+    pub(super) trail: Trail,
+    /// Pieces of the stored record.
+    pub(super) pieces: u64,
+}
+
+/// The record of a job, short of its JSON.
+pub(super) fn read_former(source: &impl Source, id: JobId) -> Result<Option<Former>, Fault> {
     let key = keys::job(id);
     let Some(head) = source.get(&key)? else { return Ok(None) };
-    let card = Card::parse(&value::join(source, &key, &head)?)?;
-    Ok(Some((card, value::pieces(&head))))
+    let record = value::join(source, &key, &head)?;
+    let (card, (trail, _)) = (Card::parse(&record)?, Trail::parse(&record)?);
+    Ok(Some(Former { card, trail, pieces: value::pieces(&head) }))
+}
+
+/// What the logs hold of a job.
+pub(super) fn read_trail(source: &impl Source, id: JobId) -> Result<Option<Trail>, Fault> {
+    let record = value::read(source, &keys::job(id))?;
+    record.map(|record| Trail::parse(&record).map(|(trail, _)| trail)).transpose()
 }
 
 /// The job in a stored record.
 pub(super) fn decode(record: &[u8]) -> Result<Job, Fault> {
-    serde_json::from_slice(record.get(LENGTH..).ok_or(Fault::Damaged)?).map_err(|_| Fault::Damaged)
+    serde_json::from_slice(Trail::parse(record)?.1).map_err(|_| Fault::Damaged)
 }
 
 #[cfg(test)]
@@ -153,16 +213,19 @@ mod tests {
     }
 
     #[test]
-    fn a_card_reads_back_as_it_was_written_with_and_without_dues() {
+    fn a_record_reads_back_as_it_was_written_with_and_without_dues() {
         let mut settled = job();
         settled.phase = Phase::Settled { outcome: Outcome::Canceled { may_still_charge: false } };
         (settled.due_at, settled.lease) = (None, Some(3));
         settled.task = Some(Task { id: TaskId("t".into()), proven: true });
         for job in [job(), settled] {
-            let encoded = encode(&job).unwrap();
-            assert_eq!(Card::parse(&encoded.bytes).unwrap(), encoded.card);
+            let encoded = Encoded::of(&job).unwrap();
+            let trail = Trail { events: vec![3, u64::MAX], seen: vec![7] };
+            let stored = encoded.with(&trail);
+            assert_eq!(Card::parse(&stored).unwrap(), encoded.card);
             assert_eq!(encoded.card, Card::of(&job));
-            assert_eq!(decode(&encoded.bytes).unwrap(), job);
+            assert_eq!(Trail::parse(&stored).unwrap().0, trail);
+            assert_eq!(decode(&stored).unwrap(), job);
         }
         assert_eq!(Card::of(&job()).dues.iter().flatten().count(), 2);
     }
@@ -172,7 +235,16 @@ mod tests {
         let mut newer = job();
         newer.other.insert("colour".into(), "blue".into());
         newer.cost = Cost { estimated_credits: 4, ..Cost::default() };
-        let once = decode(&encode(&newer).unwrap().bytes).unwrap();
-        assert_eq!(decode(&encode(&once).unwrap().bytes).unwrap().other["colour"], "blue");
+        let rewritten = |job| decode(&Encoded::of(job).unwrap().with(&Trail::default())).unwrap();
+        assert_eq!(rewritten(&rewritten(&newer)).other["colour"], "blue");
+    }
+
+    #[test]
+    fn a_trail_that_grows_without_end_forgets_its_oldest_entries() {
+        let long = Trail { events: (0..5_000).collect(), seen: vec![1] };
+        let stored = Encoded::of(&job()).unwrap().with(&long);
+        let kept = Trail::parse(&stored).unwrap().0;
+        assert_eq!((kept.events, kept.seen), ((5_000 - 1_024..5_000).collect(), vec![1]));
+        assert_eq!(decode(&stored).unwrap(), job());
     }
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{
     keys, ledger,
-    record::{self, Card, Encoded},
+    record::{self, Encoded, Former, Trail},
     source::Source,
     txn::{Txn, engine, json},
     value::{self, Fault},
@@ -29,7 +29,7 @@ impl Record {
             tracing::error!(job = %job.id, "a record was refused, for it must hold that {sentence}");
             return Err(StoreError::Unavailable(format!("a change of {} breaks a rule: {sentence}", job.id)));
         }
-        let encoded = record::encode(job).map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        let encoded = Encoded::of(job).map_err(|error| StoreError::Unavailable(error.to_string()))?;
         let task = job.task.as_ref().map(|task| task.id.clone());
         let settled = job.outcome().is_some();
         Ok(Self { id: job.id, encoded, task, retry_of: job.retry_of, settled })
@@ -38,14 +38,13 @@ impl Record {
 
 /// An event that awaits its number.
 struct Entry {
-    job: JobId,
     time: Millis,
     json: Vec<u8>,
 }
 
 impl Entry {
     fn of(event: &EventRecord) -> Result<Self, StoreError> {
-        Ok(Self { job: event.job_id, time: event.time, json: json(event)? })
+        Ok(Self { time: event.time, json: json(event)? })
     }
 }
 
@@ -94,7 +93,8 @@ impl Write {
 
 /// A callback that was encoded.
 pub(super) struct Heard {
-    seen: Vec<u8>,
+    job: JobId,
+    delivery: u64,
     entry: Option<(Vec<u8>, Vec<u8>)>,
 }
 
@@ -113,7 +113,7 @@ impl Heard {
             payload.extend_from_slice(body);
             Ok::<_, StoreError>((keys::callback(record.id), payload))
         });
-        Ok(Self { seen: keys::seen(job, delivery_id), entry: entry.transpose()? })
+        Ok(Self { job, delivery: keys::delivery_hash(delivery_id), entry: entry.transpose()? })
     }
 
     /// The two parts of a stored entry.
@@ -131,20 +131,18 @@ pub(super) fn insert(
     key: Option<&IdempotencyKey>,
     limits: &Limits,
 ) -> Result<Option<Inserted>, StoreError> {
-    if let Some(key) = key {
-        if let Some((fingerprint, job)) = holder(txn, key)? {
+    if let Some(key) = key
+        && let Some((fingerprint, job)) = holder(txn, key)? {
             let same = fingerprint == key.fingerprint;
             return Ok(Some(if same { Inserted::Replayed(job) } else { Inserted::KeyReused(job.id) }));
         }
-    }
     if limits.queued > 0 && txn.state.tally.queued() >= limits.queued {
         return Ok(Some(Inserted::QueueFull { limit: limits.queued }));
     }
-    if let Some(reserved) = new.reserved {
-        if let Some(over) = ledger::exceeded(txn, reserved, limits)? {
+    if let Some(reserved) = new.reserved
+        && let Some(over) = ledger::exceeded(txn, reserved, limits)? {
             return Ok(Some(over));
         }
-    }
     create(txn, new)?;
     if let Some(key) = key {
         remember_key(txn, key, new.record.id)?;
@@ -194,27 +192,31 @@ fn create(txn: &mut Txn, new: &New) -> Result<(), StoreError> {
     if let Task::Free(key) = task(txn, &new.record, 0)? {
         txn.put(&key, id.as_bytes())?;
     }
-    store(txn, &new.record, None);
-    log(txn, &new.event);
+    let trail = Trail { events: vec![log(txn, &new.event)], seen: Vec::new() };
+    store(txn, &new.record, None, &trail);
     new.reserved.map_or(Ok(()), |booking| ledger::book(txn, booking))
 }
 
 pub(super) fn replace(txn: &mut Txn, write: &Write) -> Result<Replaced, StoreError> {
+    replace_having_seen(txn, write, None)
+}
+
+fn replace_having_seen(txn: &mut Txn, write: &Write, delivery: Option<u64>) -> Result<Replaced, StoreError> {
     let record = &write.record;
-    let old = record::read_card(txn, record.id).map_err(|fault| fault.of(|| record.id.to_string()))?;
-    let Some((old, pieces)) = old else { return Ok(Replaced::Stale) };
-    if old.revision.checked_add(1) != Some(record.encoded.card.revision) {
+    let old = record::read_former(txn, record.id).map_err(|fault| fault.of(|| record.id.to_string()))?;
+    let Some(mut old) = old else { return Ok(Replaced::Stale) };
+    if old.card.revision.checked_add(1) != Some(record.encoded.card.revision) {
         return Ok(Replaced::Stale);
     }
-    match task(txn, record, old.task)? {
+    match task(txn, record, old.card.task)? {
         Task::Taken(owner) => return Ok(Replaced::TaskTaken(owner)),
         Task::Free(key) => txn.put(&key, record.id.as_bytes())?,
         Task::Settled => {}
     }
-    store(txn, record, Some((&old, pieces)));
-    for entry in &write.events {
-        log(txn, entry);
-    }
+    let mut trail = std::mem::take(&mut old.trail);
+    trail.events.extend(write.events.iter().map(|entry| log(txn, entry)));
+    trail.seen.extend(delivery.filter(|delivery| !trail.seen.contains(delivery)));
+    store(txn, record, Some(&old), &trail);
     for (key, delivery) in &write.deliveries {
         txn.put(key, delivery)?;
     }
@@ -246,15 +248,16 @@ fn follow(txn: &mut Txn, old: JobId, mode: RetryMode, new: &New) -> Result<JobId
 
 pub(super) fn callback(txn: &mut Txn, heard: &Heard, change: Option<&Write>) -> Result<Replaced, StoreError> {
     let done = match change {
-        Some(write) => replace(txn, write)?,
-        None => Replaced::Done { successor: None },
+        Some(write) => replace_having_seen(txn, write, Some(heard.delivery))?,
+        None => {
+            txn.mark(&keys::stray(heard.job, heard.delivery));
+            Replaced::Done { successor: None }
+        }
     };
-    if matches!(done, Replaced::Done { .. }) {
-        txn.mark(&heard.seen);
-        if let Some((key, entry)) = &heard.entry {
+    if matches!(done, Replaced::Done { .. })
+        && let Some((key, entry)) = &heard.entry {
             txn.put(key, entry)?;
         }
-    }
     Ok(done)
 }
 
@@ -295,10 +298,10 @@ pub(super) fn task_owner(source: &impl Source, task: &TaskId) -> Result<Option<J
 }
 
 /// Writes a record, its entries in the indexes and its place in the tally.
-fn store(txn: &mut Txn, record: &Record, old: Option<(&Card, u64)>) {
+fn store(txn: &mut Txn, record: &Record, old: Option<&Former>, trail: &Trail) {
     let (id, card) = (record.id, &record.encoded.card);
-    let (before, pieces) = old.map_or((None, 0), |(card, pieces)| (Some(card), pieces));
-    txn.put_over(&keys::job(id), &record.encoded.bytes, pieces);
+    let before = old.map(|old| &old.card);
+    txn.put_over(&keys::job(id), &record.encoded.with(trail), old.map_or(0, |old| old.pieces));
     let gone = before.map_or([None; 2], |before| before.dues);
     for due in gone.iter().flatten().filter(|due| !card.dues.contains(&Some(**due))) {
         txn.unmark(&keys::due(*due, id));
@@ -314,9 +317,19 @@ fn store(txn: &mut Txn, record: &Record, old: Option<(&Card, u64)>) {
     txn.state.tally.moved(before, Some(card));
 }
 
-fn log(txn: &mut Txn, entry: &Entry) {
+/// Appends an event; its number.
+fn log(txn: &mut Txn, entry: &Entry) -> u64 {
     let seq = txn.state.head.newest + 1;
     (txn.state.head.newest, txn.state.head.clock) = (seq, Some(entry.time));
     txn.put_new(&keys::event(seq), &entry.json);
-    txn.mark(&keys::timeline(entry.job, seq));
+    seq
+}
+
+/// Whether a delivery for a job was seen before.
+pub(super) fn seen(source: &impl Source, job: JobId, delivery_id: &str) -> Result<bool, StoreError> {
+    let delivery = keys::delivery_hash(delivery_id);
+    match record::read_trail(source, job).map_err(|fault| fault.of(|| job.to_string()))? {
+        Some(trail) => Ok(trail.seen.contains(&delivery)),
+        None => Ok(source.get(&keys::stray(job, delivery)).map_err(engine)?.is_some()),
+    }
 }

@@ -1,0 +1,139 @@
+//! Pages for people, rendered here and without a script: the newest jobs, one job, and what a problem means.
+
+mod show;
+
+use std::borrow::Cow;
+
+use askama::Template;
+use rust_embed::RustEmbed;
+
+use crate::{
+    app::Document,
+    lifecycle::{Job, Millis},
+    store::{Counts, LogEntry},
+};
+use show::{Detail, Moment, Row};
+
+/// What every page needs to know.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// Stands before every path of a link; no slash at its end.
+    pub base: String,
+    /// The present.
+    pub now: Millis,
+}
+
+#[derive(Template)]
+#[template(path = "jobs.html")]
+struct Jobs<'a> {
+    base: &'a str,
+    rows: Vec<Row>,
+    more: bool,
+    /// Name and number of jobs.
+    totals: Vec<(&'static str, u64)>,
+}
+
+#[derive(Template)]
+#[template(path = "job.html")]
+struct One<'a> {
+    base: &'a str,
+    job: Detail,
+    timeline: Vec<Moment>,
+}
+
+#[derive(Template)]
+#[template(path = "problem.html")]
+struct Problem<'a> {
+    base: &'a str,
+    slug: &'a str,
+    title: &'a str,
+    status: u16,
+    retryable: bool,
+    text: &'a str,
+}
+
+/// The newest jobs, newest first.
+#[must_use]
+pub fn jobs(page: &Page, jobs: &crate::store::Page<Job>, counts: &Counts) -> String {
+    let rows = jobs.items.iter().map(|job| Row::new(job, page.now)).collect();
+    render(&Jobs { base: &page.base, rows, more: jobs.more, totals: show::totals(counts) })
+}
+
+/// One job with its timeline and its videos; `link` gives the address of a stored file by its name.
+#[must_use]
+pub fn job(
+    page: &Page,
+    job: &Job,
+    document: &Document,
+    events: &[LogEntry],
+    link: impl Fn(&str) -> String,
+) -> String {
+    let timeline = events.iter().map(|entry| Moment::new(entry, job.created_at)).collect();
+    render(&One { base: &page.base, job: Detail::new(job, document, page.now, link), timeline })
+}
+
+/// What a kind of problem means.
+#[must_use]
+pub fn problem(page_base: &str, slug: &str, title: &str, status: u16, retryable: bool, text: &str) -> String {
+    render(&Problem { base: page_base, slug, title, status, retryable, text })
+}
+
+/// Rendering writes to memory and fails only if a value's own `Display` does, and none of ours does.
+fn render(template: &impl Template) -> String {
+    template.render().unwrap_or_default()
+}
+
+#[derive(RustEmbed)]
+#[folder = "src/dashboard/assets"]
+struct Assets;
+
+/// A file that is part of the binary.
+pub struct Asset {
+    /// Its bytes.
+    pub content: Cow<'static, [u8]>,
+    /// MIME type.
+    pub content_type: &'static str,
+    /// SHA-256 in hex.
+    pub hash: String,
+}
+
+/// The embedded file of this name.
+#[must_use]
+pub fn asset(name: &str) -> Option<Asset> {
+    let content_type = match name.rsplit_once('.')?.1 {
+        "css" => "text/css; charset=utf-8",
+        "svg" => "image/svg+xml",
+        _ => return None,
+    };
+    let file = Assets::get(name)?;
+    Some(Asset { hash: hex::encode(file.metadata.sha256_hash()), content: file.data, content_type })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lifecycle::{JobId, NewJob};
+
+    #[test]
+    fn what_a_stranger_typed_is_escaped() {
+        let page = Page { base: String::new(), now: Millis(1_000) };
+        let new = NewJob { model: "<script>alert(1)</script>".into(), ..NewJob::default() };
+        let job = Job::new(JobId::new(Millis(1), &[1; 10]), Millis(1), new);
+        let mut document = Document::default();
+        document.input.insert("prompt".into(), "<img src=x onerror=alert(1)>".into());
+        let list =
+            jobs(&page, &crate::store::Page { items: vec![job.clone()], more: false }, &Counts::default());
+        let one = super::job(&page, &job, &document, &[], |name| name.to_owned());
+        for html in [list, one] {
+            assert!(!html.contains("<script") && !html.contains("<img src=x"), "{html}");
+        }
+    }
+
+    #[test]
+    fn an_asset_is_found_by_its_name_only() {
+        assert_eq!(asset("style.css").unwrap().content_type, "text/css; charset=utf-8");
+        for name in ["", "style", "../mod.rs", "templates/jobs.html", "/etc/passwd"] {
+            assert!(asset(name).is_none(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! Records in words.
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::{
+    app::Document,
+    lifecycle::{Job, Millis, Outcome, Phase, Status, StoredFile, Why},
+    provider::models::usd,
+    store::{Counts, LogEntry},
+};
+
+/// A line of the list.
+pub(super) struct Row {
+    pub(super) id: String,
+    pub(super) status: &'static str,
+    pub(super) model: String,
+    pub(super) terms: String,
+    pub(super) cost: String,
+    pub(super) age: String,
+    pub(super) created_at: String,
+}
+
+impl Row {
+    pub(super) fn new(job: &Job, now: Millis) -> Self {
+        Self {
+            id: job.id.to_string(),
+            status: status(job),
+            model: job.model.clone(),
+            terms: terms(job),
+            cost: cost(job),
+            age: span(now.since(job.created_at)),
+            created_at: instant(job.created_at),
+        }
+    }
+}
+
+/// All of one job.
+pub(super) struct Detail {
+    pub(super) row: Row,
+    pub(super) is_open: bool,
+    /// What a person should know or do.
+    pub(super) remarks: Vec<String>,
+    pub(super) facts: Vec<(&'static str, String)>,
+    pub(super) prompt: Option<String>,
+    pub(super) input: String,
+    pub(super) videos: Vec<Video>,
+}
+
+pub(super) struct Video {
+    pub(super) name: String,
+    pub(super) link: String,
+    pub(super) is_video: bool,
+    pub(super) size: String,
+    pub(super) sha256: String,
+}
+
+impl Detail {
+    pub(super) fn new(job: &Job, document: &Document, now: Millis, link: impl Fn(&str) -> String) -> Self {
+        let video = |file: &StoredFile| Video {
+            name: file.name.clone(),
+            link: link(&file.name),
+            is_video: file.content_type.starts_with("video/"),
+            size: bytesize::ByteSize(file.bytes).display().iec().to_string(),
+            sha256: file.sha256.clone(),
+        };
+        Self {
+            row: Row::new(job, now),
+            is_open: !matches!(job.phase, Phase::Held { .. } | Phase::Settled { .. }),
+            remarks: remarks(job),
+            facts: facts(job),
+            prompt: document.input.get("prompt").and_then(Value::as_str).map(str::to_owned),
+            input: serde_json::to_string_pretty(&document.input).unwrap_or_default(),
+            videos: job.files().map(video).collect(),
+        }
+    }
+}
+
+fn remarks(job: &Job) -> Vec<String> {
+    let mut remarks = Vec::new();
+    match &job.phase {
+        Phase::Held { why } => remarks.push(format!(
+            "{} A person must decide: `reelhook jobs resolve {}`.",
+            match why {
+                Why::AnswerLost =>
+                    "The create call was sent and its answer was lost, so it may have been charged.",
+                Why::AcceptedWithoutId => "The upstream took the job and named no task.",
+                Why::IdContradicted =>
+                    "The task that was named for this job is unknown there, or another job's.",
+                Why::Restored => "The record comes from a backup; what happened since is not known.",
+            },
+            job.id
+        )),
+        Phase::Settled { outcome: Outcome::Failed { message, .. } } => remarks.push(message.clone()),
+        Phase::Settled { outcome: Outcome::Canceled { may_still_charge: true } } => {
+            remarks.push(
+                "It had been sent before it was canceled: the upstream may still charge it.".to_owned(),
+            );
+        }
+        _ => {}
+    }
+    remarks.extend(job.notices.iter().cloned());
+    remarks
+}
+
+fn facts(job: &Job) -> Vec<(&'static str, String)> {
+    let mut facts =
+        vec![("Model", job.model.clone()), ("Cost", cost(job)), ("Created", instant(job.created_at))];
+    let mut add = |name, value: Option<String>| facts.extend(value.map(|value| (name, value)));
+    add("Mode and length", Some(terms(job)).filter(|terms| !terms.is_empty()));
+    add("Task", job.task.as_ref().map(|task| task.id.to_string()));
+    add("Follows", job.retry_of.map(|id| id.to_string()));
+    add("Callbacks", (job.callback.received > 0).then(|| job.callback.received.to_string()));
+    let attempts = job.attempts;
+    let asked = format!("{} sent, {} asked, {} fetched", attempts.submit, attempts.ask, attempts.fetch);
+    add("Calls", (attempts.submit + attempts.ask + attempts.fetch > 0).then_some(asked));
+    add("Took", job.times.finished_at.map(|end| span(end.since(job.created_at))));
+    add("Tags", (!job.tags.is_empty()).then(|| job.tags.join(", ")));
+    facts
+}
+
+/// A line of the timeline.
+pub(super) struct Moment {
+    pub(super) kind: String,
+    /// Time since the job was created.
+    pub(super) after: String,
+    pub(super) time: String,
+    pub(super) data: String,
+}
+
+impl Moment {
+    pub(super) fn new(entry: &LogEntry, start: Millis) -> Self {
+        let name = entry.event.kind.name();
+        // The raw answer and its links are for the API.
+        let data = entry.event.data.as_object().into_iter().flatten().filter(|(name, _)| *name != "raw");
+        let words = data
+            .filter(|(_, value)| !value.is_object() && !value.is_array() && !value.is_null())
+            .map(|(name, value)| match value {
+                Value::String(text) => format!("{name}: {text}"),
+                value => format!("{name}: {value}"),
+            });
+        Self {
+            kind: name.strip_prefix("job.").unwrap_or(&name).replace('_', " "),
+            after: format!("+{}", span(entry.event.time.since(start))),
+            time: instant(entry.event.time),
+            data: words.collect::<Vec<_>>().join(" · "),
+        }
+    }
+}
+
+/// How many jobs are where, the quiet places left out.
+pub(super) fn totals(counts: &Counts) -> Vec<(&'static str, u64)> {
+    let outcome = |name: &str| counts.outcomes.get(name).copied().unwrap_or(0);
+    let running = counts.in_flight() + counts.phase("fetching");
+    let totals = [
+        ("queued", counts.phase("queued")),
+        ("running", running),
+        ("held", counts.phase("held")),
+        ("succeeded", outcome("succeeded")),
+        ("failed", outcome("failed")),
+        ("canceled", outcome("canceled")),
+    ];
+    totals.into_iter().filter(|(_, count)| *count > 0).collect()
+}
+
+fn status(job: &Job) -> &'static str {
+    match job.status() {
+        Status::Queued => "queued",
+        Status::Running => "running",
+        Status::Held => "held",
+        Status::Succeeded => "succeeded",
+        Status::Failed => "failed",
+        Status::Canceled => "canceled",
+    }
+}
+
+fn terms(job: &Job) -> String {
+    let length = job.duration_s.map(|seconds| format!("{seconds} s"));
+    job.mode.iter().cloned().chain(length).collect::<Vec<_>>().join(" · ")
+}
+
+fn cost(job: &Job) -> String {
+    let credits = job.cost.reported_credits.unwrap_or(job.cost.estimated_credits);
+    match credits {
+        0 => "free".to_owned(),
+        _ => format!("{credits} credits, ${:.2}", usd(credits)),
+    }
+}
+
+fn instant(at: Millis) -> String {
+    Timestamp::from_millisecond(at.0).map(|at| format!("{at:.3}")).unwrap_or_default()
+}
+
+/// A span in its largest fitting unit.
+fn span(millis: i64) -> String {
+    let seconds = millis.max(0) / 1_000;
+    match seconds {
+        0 => format!("{} ms", millis.max(0)),
+        1..=119 => format!("{seconds} s"),
+        120..=7_199 => format!("{} min", seconds / 60),
+        7_200..=172_799 => format!("{} h", seconds / 3_600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_is_told_in_its_largest_fitting_unit() {
+        let told = [-5, 0, 999, 1_000, 119_999, 120_000, 7_199_999, 7_200_000, 172_800_000].map(span);
+        assert_eq!(told, ["0 ms", "0 ms", "999 ms", "1 s", "119 s", "2 min", "119 min", "2 h", "2 d"]);
+    }
+}

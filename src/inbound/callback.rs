@@ -1,0 +1,121 @@
+//! The provider's callbacks. Whoever calls is a stranger with a token, and what he says is a hint: it is remembered, and
+//! our own question decides.
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    web::{self, Bytes, Data, Payload, ServiceConfig},
+};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{
+    Context,
+    body::{self, Fault},
+    finish::protect,
+    kinds,
+    problem::Problem,
+};
+use crate::{
+    app::{Incoming, Refused},
+    lifecycle::JobId,
+    provider::signature,
+};
+
+const OK: &[u8] = b"{\"ok\":true}";
+
+/// Puts the callback listener's routes into an actix application, whose data must hold a [`Context`].
+pub fn callback(config: &mut ServiceConfig) {
+    let paths = ["/cb/{job}/{token}", "/cb/{job}/{token}/callback"];
+    config
+        .service(
+            web::resource("/cb/ping")
+                .route(web::get().to(ping))
+                .route(web::post().to(ping))
+                .default_service(web::to(nothing)),
+        )
+        .service(web::resource(paths).route(web::post().to(receive)).default_service(web::to(nothing)))
+        .default_service(web::to(nothing));
+}
+
+/// Tells an operator that the public address leads here.
+async fn ping() -> HttpResponse {
+    ok()
+}
+
+/// The same for every miss: a guess learns nothing.
+async fn nothing() -> HttpResponse {
+    refuse(&Problem::not_found("there is nothing here").closing())
+}
+
+async fn receive(request: HttpRequest, payload: Payload, context: Data<Context>) -> HttpResponse {
+    let Some(id) = job(&request, &context) else { return nothing().await };
+    match arrive(&request, payload, &context, id).await {
+        Ok(answer) => answer,
+        Err(problem) => refuse(&problem),
+    }
+}
+
+/// The job of the path, if the token is the job's own. Nothing is read to tell.
+fn job(request: &HttpRequest, context: &Context) -> Option<JobId> {
+    let path = request.match_info();
+    let (id, token) = (path.get("job")?, path.get("token")?);
+    context.app.token_is_valid(id, token).then(|| id.parse().ok()).flatten()
+}
+
+async fn arrive(
+    request: &HttpRequest,
+    payload: Payload,
+    context: &Context,
+    id: JobId,
+) -> Result<HttpResponse, Problem> {
+    let settings = &context.app.config().callback;
+    let header = |name: &str| Some(request.headers().get(name)?.to_str().ok()?.to_owned());
+    let read = body::read(request.headers(), &mut payload.into_inner(), settings.body_limit).await;
+    let (body, mut refused, mut answer) = match read {
+        Ok(body) => (body, None, None),
+        // Not believed, but something happened: the job is looked at.
+        Err(fault @ Fault::TooLarge(_)) => {
+            (Bytes::new(), Some(Refused::TooLarge), Some(Problem::from(fault)))
+        }
+        Err(fault) => return Err(fault.into()),
+    };
+    if answer.is_none() {
+        let seconds = context.app.now().0.div_euclid(1_000);
+        let verified =
+            signature::verify(settings.signature, &settings.signature_secrets, header, &body, seconds);
+        if let Err(forged) = verified {
+            answer = Some(Problem::new(
+                &kinds::UNAUTHENTICATED,
+                format!("the signature does not verify: {forged}"),
+            ));
+            refused = Some(Refused::Signature(forged.to_string()));
+        }
+    }
+    let delivery_id = signature::delivery_id(header, &body);
+    let arrived = context.app.arrive(id, Incoming { body, delivery_id, refused }).await?;
+    match (answer, arrived.challenge) {
+        (Some(problem), _) => Err(problem),
+        (None, Some(challenge)) => Ok(respond(json!({ "challenge": challenge }).to_string().into())),
+        (None, None) => Ok(ok()),
+    }
+}
+
+fn ok() -> HttpResponse {
+    respond(Bytes::from_static(OK))
+}
+
+fn respond(body: Bytes) -> HttpResponse {
+    let mut answer = HttpResponse::Ok().content_type("application/json").body(body);
+    protect(answer.headers_mut());
+    answer
+}
+
+fn refuse(problem: &Problem) -> HttpResponse {
+    let id = Uuid::now_v7().to_string();
+    if problem.is_ours() {
+        tracing::warn!(request_id = id, %problem, "a callback could not be taken; its sender should try again");
+    }
+    let mut answer = problem.response(&id);
+    protect(answer.headers_mut());
+    answer
+}

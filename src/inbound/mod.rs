@@ -1,0 +1,105 @@
+//! Who calls us: the API and its pages on one listener, the provider's callbacks on the other.
+//!
+//! [`routes`] is the table of everything that can be asked, with the right that it needs. A handler reads a request,
+//! calls the app, and shows what came of it; it decides nothing about a job.
+
+mod auth;
+mod body;
+mod callback;
+mod callbacks;
+mod conditional;
+mod decisions;
+mod events;
+mod fields;
+mod files;
+mod finish;
+mod health;
+mod jobs;
+mod kinds;
+mod openapi;
+mod pages;
+mod problem;
+mod routes;
+mod stats;
+mod stream;
+mod view;
+mod wait;
+
+use std::{io, net::TcpListener, sync::{Arc, atomic::AtomicBool}, time::Duration};
+
+use actix_web::{App as HttpApp, HttpServer, dev::Server, middleware::from_fn, web};
+use tokio_util::sync::CancellationToken;
+use tracing_actix_web::TracingLogger;
+
+pub use auth::Keys;
+pub use callback::callback;
+pub use routes::api;
+
+use crate::{app::App, outbound::archive::Archive};
+
+/// What every request can reach.
+pub struct Context {
+    /// The core.
+    pub app: Arc<App>,
+    /// Where the videos are.
+    pub archive: Arc<Archive>,
+    /// Who may do what.
+    pub keys: Keys,
+    /// Cancelled when the process is about to stop: streams and waits end, new jobs are refused.
+    pub stop: CancellationToken,
+    /// The store is open and both listeners serve.
+    pub ready: Arc<AtomicBool>,
+}
+
+/// A request's head must be complete within this. Signals are the caller's affair: there are two servers.
+const HEAD_DEADLINE: Duration = Duration::from_secs(5);
+/// An idle connection is kept this long.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+
+/// Serves the API and the pages on `listener` until the server is stopped.
+///
+/// # Errors
+/// The listener cannot be used.
+pub fn serve_api(listener: TcpListener, context: Arc<Context>) -> io::Result<Server> {
+    let grace = context.app.config().server.shutdown_grace;
+    let base_path = context.app.config().server.base_path.trim_end_matches('/').to_owned();
+    let server = HttpServer::new(move || {
+        HttpApp::new()
+            .app_data(web::Data::from(Arc::clone(&context)))
+            .wrap(from_fn(finish::finish))
+            .wrap(TracingLogger::<finish::Span>::new())
+            .default_service(web::to(problem::no_such_route))
+            .service(web::scope(&base_path).configure(api))
+    })
+    .client_request_timeout(HEAD_DEADLINE)
+    .keep_alive(KEEP_ALIVE)
+    .disable_signals()
+    .shutdown_timeout(grace.as_secs())
+    .listen(listener)?;
+    Ok(server.run())
+}
+
+/// Serves the provider's callbacks on `listener` until the server is stopped.
+///
+/// # Errors
+/// The listener cannot be used.
+pub fn serve_callbacks(listener: TcpListener, context: Arc<Context>) -> io::Result<Server> {
+    let grace = context.app.config().server.shutdown_grace;
+    // No middleware: this is the hot path, and its URLs must not reach a log.
+    let server = HttpServer::new(move || {
+        HttpApp::new().app_data(web::Data::from(Arc::clone(&context))).configure(callback)
+    })
+    .client_request_timeout(HEAD_DEADLINE)
+    .keep_alive(KEEP_ALIVE)
+    .disable_signals()
+    .shutdown_timeout(grace.as_secs())
+    .listen(listener)?;
+    Ok(server.run())
+}
+
+impl Context {
+    /// What stands before every path in a browser's or client's address, without a slash at its end.
+    fn base_path(&self) -> &str {
+        self.app.external_url().path().trim_end_matches('/')
+    }
+}

@@ -1,0 +1,256 @@
+//! What the outside sees of the records.
+
+use actix_web::{
+    HttpResponse,
+    http::{
+        StatusCode,
+        header::{self, ETag, EntityTag},
+    },
+};
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::{Context, problem::Problem};
+use crate::{
+    app::{AppError, Document},
+    lifecycle::{Attempts, EventId, EventKind, FailCode, Job, JobId, Millis, Outcome, Status, Via},
+    provider::models::usd,
+    store::LogEntry,
+};
+
+/// RFC 3339 in UTC with milliseconds.
+pub(super) fn time(at: Millis) -> String {
+    let at =
+        Timestamp::from_millisecond(at.0).unwrap_or(if at.0 < 0 { Timestamp::MIN } else { Timestamp::MAX });
+    format!("{at:.3}")
+}
+
+fn time_of(at: Option<Millis>) -> Option<String> {
+    at.map(time)
+}
+
+/// A page of a list.
+#[derive(Serialize)]
+pub(super) struct List<T> {
+    pub(super) data: Vec<T>,
+    /// Continue here; none at the end.
+    pub(super) next_cursor: Option<String>,
+}
+
+/// A job.
+#[derive(Serialize)]
+pub(super) struct JobView {
+    id: JobId,
+    revision: u64,
+    status: Status,
+    phase: &'static str,
+    model: String,
+    input: Map<String, Value>,
+    task_id: Option<String>,
+    completed_via: Option<Via>,
+    progress: ProgressView,
+    files: Vec<FileView>,
+    cost: CostView,
+    error: Option<ErrorView>,
+    callback: CallbackView,
+    attempts: Attempts,
+    deliveries: DeliveriesView,
+    tags: Vec<String>,
+    metadata: Map<String, Value>,
+    retry_of: Option<JobId>,
+    notices: Vec<String>,
+    created_at: String,
+    submitted_at: Option<String>,
+    accepted_at: Option<String>,
+    confirmed_at: Option<String>,
+    stored_at: Option<String>,
+    finished_at: Option<String>,
+    expires_at: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+pub(super) struct ProgressView {
+    percent: Option<u8>,
+    bytes_done: u64,
+    bytes_total: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct FileView {
+    name: String,
+    location: String,
+    url: String,
+    bytes: u64,
+    sha256: String,
+    content_type: String,
+}
+
+#[derive(Serialize)]
+struct CostView {
+    estimated_credits: u64,
+    estimated_usd: f64,
+    exact: bool,
+    reported_credits: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct ErrorView {
+    code: FailCode,
+    message: String,
+}
+
+#[derive(Serialize)]
+struct CallbackView {
+    expected: bool,
+    received: u32,
+    first_at: Option<String>,
+}
+
+/// Nobody is told in this version, so nothing is owed.
+#[derive(Default, Serialize)]
+struct DeliveriesView {
+    total: u32,
+    succeeded: u32,
+    pending: u32,
+    exhausted: u32,
+}
+
+impl JobView {
+    fn new(job: Job, document: Document, context: &Context) -> Self {
+        let error = match job.outcome() {
+            Some(Outcome::Failed { code, message, .. }) => {
+                Some(ErrorView { code: *code, message: message.clone() })
+            }
+            _ => None,
+        };
+        Self {
+            status: job.status(),
+            phase: job.phase_name(),
+            progress: progress(&job, context),
+            files: job.files().map(|file| file_view(&job, file, context)).collect(),
+            error,
+            id: job.id,
+            revision: job.revision,
+            model: job.model,
+            input: document.input,
+            task_id: job.task.map(|task| task.id.0),
+            completed_via: job.completed_via,
+            cost: CostView {
+                estimated_credits: job.cost.estimated_credits,
+                estimated_usd: usd(job.cost.estimated_credits),
+                exact: job.cost.exact,
+                reported_credits: job.cost.reported_credits,
+            },
+            callback: CallbackView {
+                expected: job.callback.expected,
+                received: job.callback.received,
+                first_at: time_of(job.callback.first_at),
+            },
+            attempts: job.attempts,
+            deliveries: DeliveriesView::default(),
+            tags: job.tags,
+            metadata: document.metadata,
+            retry_of: job.retry_of,
+            notices: job.notices,
+            created_at: time(job.created_at),
+            submitted_at: time_of(job.times.submitted_at),
+            accepted_at: time_of(job.times.accepted_at),
+            confirmed_at: time_of(job.times.confirmed_at),
+            stored_at: time_of(job.times.stored_at),
+            finished_at: time_of(job.times.finished_at),
+            expires_at: time_of(job.deadline),
+        }
+    }
+}
+
+fn file_view(job: &Job, file: &crate::lifecycle::StoredFile, context: &Context) -> FileView {
+    FileView {
+        name: file.name.clone(),
+        location: file.location.clone(),
+        url: context.app.media_url(job.id, &file.name).into(),
+        bytes: file.bytes,
+        sha256: file.sha256.clone(),
+        content_type: file.content_type.clone(),
+    }
+}
+
+/// How far a job is: by the running download, else by what is stored and what the upstream said.
+pub(super) fn progress(job: &Job, context: &Context) -> ProgressView {
+    let stored: u64 = job.files().map(|file| file.bytes).sum();
+    if matches!(job.outcome(), Some(Outcome::Stored { .. })) {
+        return ProgressView { percent: Some(100), bytes_done: stored, bytes_total: Some(stored) };
+    }
+    match context.app.progress(job.id) {
+        Some(live) => ProgressView { percent: job.progress, bytes_done: live.done, bytes_total: live.total },
+        None => ProgressView { percent: job.progress, bytes_done: stored, bytes_total: None },
+    }
+}
+
+/// The job with its request.
+pub(super) async fn view(job: Job, context: &Context) -> Result<JobView, Problem> {
+    let document = match context.app.document(job.id).await {
+        // A job that follows another by itself has no request of its own.
+        Err(AppError::NotFound(_)) => Document::default(),
+        read => read?,
+    };
+    Ok(JobView::new(job, document, context))
+}
+
+/// The job as the whole answer, with its revision as ETag.
+pub(super) async fn answer(job: Job, status: StatusCode, context: &Context) -> Result<HttpResponse, Problem> {
+    let etag = etag(job.revision);
+    let view = view(job, context).await?;
+    Ok(HttpResponse::build(status).insert_header(ETag(etag)).json(view))
+}
+
+/// The job as the answer to whoever made it.
+pub(super) async fn created(
+    job: Job,
+    replayed: bool,
+    status: StatusCode,
+    context: &Context,
+) -> Result<HttpResponse, Problem> {
+    let location = format!("{}/v1/jobs/{}", context.base_path(), job.id);
+    let mut answer = answer(job, status, context).await?;
+    if let Ok(location) = location.try_into() {
+        answer.headers_mut().insert(header::LOCATION, location);
+    }
+    if replayed {
+        let name = header::HeaderName::from_static("idempotent-replayed");
+        answer.headers_mut().insert(name, header::HeaderValue::from_static("true"));
+    }
+    Ok(answer)
+}
+
+/// A strong validator: each change of a job is a new revision.
+pub(super) fn etag(revision: u64) -> EntityTag {
+    EntityTag::new_strong(revision.to_string())
+}
+
+/// An entry of the event log.
+#[derive(Serialize)]
+pub(super) struct EventView {
+    pub(super) seq: u64,
+    id: EventId,
+    #[serde(rename = "type")]
+    pub(super) kind: EventKind,
+    time: String,
+    job_id: JobId,
+    revision: u64,
+    data: Value,
+}
+
+impl From<LogEntry> for EventView {
+    fn from(LogEntry { seq, event }: LogEntry) -> Self {
+        Self {
+            seq,
+            id: event.id,
+            kind: event.kind,
+            time: time(event.time),
+            job_id: event.job_id,
+            revision: event.revision,
+            data: event.data,
+        }
+    }
+}

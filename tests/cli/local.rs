@@ -1,0 +1,125 @@
+//! What needs no server: keys, configuration, completions.
+
+use std::{fs, path::Path};
+
+use assert_cmd::Command;
+use predicates::prelude::*;
+use serde_json::Value;
+
+use crate::{downloads::sha256, fake::reelhook};
+
+fn here(folder: &Path) -> Command {
+    let mut command = reelhook("http://127.0.0.1:1");
+    command.current_dir(folder);
+    command
+}
+
+fn json(command: &mut Command) -> Value {
+    let run = command.arg("--json").assert();
+    serde_json::from_slice(&run.get_output().stdout).unwrap()
+}
+
+#[test]
+fn a_key_is_printed_once_and_only_its_hash_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("keys");
+    let create = ["keys", "create", "--name", "app", "--scopes", "submit,read", "--file", "keys"];
+    let run = here(folder.path()).args(create).assert().success();
+    let printed = String::from_utf8(run.get_output().stdout.clone()).unwrap();
+    let key = printed.strip_suffix('\n').unwrap();
+    assert!(key.starts_with("rhk_") && key.len() == 47, "{key}");
+    let kept = fs::read_to_string(&file).unwrap();
+    assert!(!kept.contains(&key[4..]) && kept.contains(&sha256(key.as_bytes())));
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
+    let list = here(folder.path()).args(["keys", "list", "--file", "keys"]).assert().success();
+    list.stdout(
+        predicate::str::starts_with("app\tsubmit,read\t").and(predicate::str::contains(&key[4..]).not()),
+    );
+}
+
+#[test]
+fn keys_expire_are_revoked_and_have_unique_names() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("reelhook.toml"), "[auth]\nkeys_file = \"my-keys\"\n").unwrap();
+    let create = |name: &str| {
+        let mut command = here(folder.path());
+        command.args(["keys", "create", "--scopes", "admin", "--expires", "90d", "--name", name]);
+        command
+    };
+    let made = json(&mut create("one"));
+    assert!(made["expires_at"].as_str().unwrap().ends_with('Z') && made["key"].is_string());
+    create("one").assert().code(6).stdout("");
+    create("a b").assert().code(2);
+    let listed = json(here(folder.path()).args(["keys", "list"]));
+    assert_eq!((&listed["name"], &listed["expired"]), (&"one".into(), &false.into()));
+    assert!(folder.path().join("my-keys").exists(), "the configuration names the file");
+    here(folder.path()).args(["keys", "revoke", "one"]).assert().success().stdout("");
+    here(folder.path()).args(["keys", "revoke", "one"]).assert().code(5);
+    here(folder.path()).args(["keys", "list"]).assert().success().stdout("");
+}
+
+#[test]
+fn a_key_needs_known_scopes_and_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let create = ["keys", "create", "--name", "app", "--scopes"];
+    here(folder.path()).args(create).args(["write", "--file", "k"]).assert().code(2);
+    let nowhere = here(folder.path()).args(create).arg("read").assert().code(2);
+    nowhere.stderr(predicate::str::contains("auth.keys_file"));
+    here(folder.path()).args(["keys", "list", "--file", "none"]).assert().code(2);
+}
+
+#[test]
+fn init_writes_a_file_that_checks_and_never_over_another() {
+    let folder = tempfile::tempdir().unwrap();
+    here(folder.path()).args(["config", "init"]).assert().success().stdout("reelhook.toml\n");
+    let written = fs::read_to_string(folder.path().join("reelhook.toml")).unwrap();
+    assert_eq!(written, include_str!("../../config.example.toml"));
+    here(folder.path()).args(["config", "check"]).assert().success();
+    here(folder.path()).args(["config", "init"]).assert().code(6);
+    here(folder.path()).args(["config", "init", "-"]).assert().success().stdout(written);
+}
+
+#[test]
+fn check_names_everything_that_is_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("reelhook.toml"), "[poll]\nintervall = \"15s\"\njitter = 7.0\n").unwrap();
+    let report = json(here(folder.path()).args(["config", "check"]));
+    assert_eq!(report["ok"], false);
+    let keys: Vec<_> = report["problems"].as_array().unwrap().iter().map(|problem| &problem["key"]).collect();
+    assert_eq!(keys, ["poll.intervall", "poll.jitter"]);
+    let text = here(folder.path()).args(["config", "check"]).assert().code(2);
+    text.stdout(predicate::str::contains("poll.interval`?"))
+        .stderr("error: the configuration has 2 problems\n");
+    here(folder.path()).args(["config", "show"]).assert().code(2).stdout("");
+}
+
+#[test]
+fn show_tells_what_is_in_force_where_it_comes_from_and_no_secret() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = "aio_very-secret-key";
+    let show = |more: &[&str]| {
+        let mut command = here(folder.path());
+        command.env("REELHOOK_POLL__INTERVAL", "20s").env("REELHOOK_UPSTREAM__API_KEY", secret);
+        command.args(["config", "show"]).args(more);
+        command
+    };
+    let text = show(&["--origin"]).assert().success();
+    let text = text.stdout(predicate::str::contains("interval = \"20s\"  # env REELHOOK_POLL__INTERVAL"));
+    text.stdout(predicate::str::contains(secret).not());
+    assert_eq!(json(&mut show(&[]))["poll"]["interval"], "20s");
+    let origins = json(&mut show(&["--origin"]));
+    assert_eq!(origins["poll.interval"]["origin"], "env REELHOOK_POLL__INTERVAL");
+    assert_eq!(origins["server.listen"]["origin"], "default");
+}
+
+#[test]
+fn every_shell_has_completions() {
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let run = reelhook("http://127.0.0.1:1").args(["completions", shell]).assert().success();
+        run.stdout(predicate::str::contains("healthcheck")).stderr("");
+    }
+}
