@@ -122,7 +122,7 @@ mod tests {
         let mut document = Document::default();
         document.input.insert("prompt".into(), "<img src=x onerror=alert(1)>".into());
         let list =
-            jobs(&page, &crate::store::Page { items: vec![job.clone()], more: false }, &Counts::default());
+            jobs(&page, &crate::store::Page { items: vec![job.clone()], more: false, read_to: None }, &Counts::default());
         let one = super::job(&page, &job, &document, &[], |name| name.to_owned());
         for html in [list, one] {
             assert!(!html.contains("<script") && !html.contains("<img src=x"), "{html}");
