@@ -20,6 +20,8 @@ pub(super) struct Record {
     encoded: Encoded,
     task: Option<TaskId>,
     retry_of: Option<JobId>,
+    /// It follows another job up for free, and may so have that job's task.
+    follows_up: bool,
     settled: bool,
 }
 
@@ -32,7 +34,8 @@ impl Record {
         let encoded = Encoded::of(job).map_err(|error| StoreError::Unavailable(error.to_string()))?;
         let task = job.task.as_ref().map(|task| task.id.clone());
         let settled = job.outcome().is_some();
-        Ok(Self { id: job.id, encoded, task, retry_of: job.retry_of, settled })
+        let follows_up = job.retry_of.is_some() && job.attempts.submit == 0;
+        Ok(Self { id: job.id, encoded, task, retry_of: job.retry_of, follows_up, settled })
     }
 }
 
@@ -238,7 +241,7 @@ fn task(txn: &Txn, record: &Record, before: u64) -> Result<Task, StoreError> {
     }
     Ok(match task_owner(txn, id)? {
         None => Task::Free(keys::task(id)),
-        Some(owner) if owner == record.id || record.retry_of.is_some() || record.settled => Task::Settled,
+        Some(owner) if owner == record.id || record.follows_up || record.settled => Task::Settled,
         Some(owner) => Task::Taken(owner),
     })
 }
