@@ -176,7 +176,10 @@ pub(crate) async fn a_task_belongs_to_one_job(place: &dyn Place) {
     awaiting(&*store, 1).await;
     assert_eq!(store.by_task(&task(1)).await.unwrap(), Some(id(1)));
     assert_eq!(store.by_task(&task(2)).await.unwrap(), None);
-    put(&*store, job(2)).await;
+    // A job that follows another one and is paid for has a task of its own, as any.
+    let mut follower = job(2);
+    follower.retry_of = Some(id(1));
+    put(&*store, follower).await;
     let sending = step(&*store, id(2), &Event::Claimed(Duty::Submit), NOW).await;
     let same = stepped(&*store, id(2), &Event::Accepted(task(1), sending.lease.unwrap()), NOW).await;
     assert!(matches!(store.replace(same).await.unwrap(), Replaced::TaskTaken(owner) if owner == id(1)));
