@@ -1,6 +1,6 @@
 //! JSON as it was written: numbers keep their text, since a task id of 20 digits does not survive a float.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use serde::{
     Deserialize, Deserializer,
@@ -44,15 +44,25 @@ impl Tree {
 
     /// Every value a JSON pointer leads to; the segment `*` stands for each element of an array.
     pub(super) fn at(&self, pointer: &str) -> Vec<&Self> {
-        let mut found = vec![self];
-        for segment in pointer.split('/').skip(1) {
-            let segment = segment.replace("~1", "/").replace("~0", "~");
-            found = match segment.as_str() {
-                "*" => found.into_iter().flat_map(Self::items).collect(),
-                key => found.into_iter().filter_map(|tree| tree.child(key)).collect(),
-            };
-        }
+        let mut found = Vec::new();
+        self.follow(pointer, &mut found);
         found
+    }
+
+    /// A reply is asked for some two hundred pointers, few of which lead anywhere: a miss allocates nothing.
+    fn follow<'a>(&'a self, pointer: &str, found: &mut Vec<&'a Self>) {
+        let Some(path) = pointer.strip_prefix('/') else {
+            found.push(self);
+            return;
+        };
+        match path.find('/').map_or((path, ""), |end| path.split_at(end)) {
+            ("*", rest) => self.items().iter().for_each(|item| item.follow(rest, found)),
+            (segment, rest) => {
+                if let Some(child) = self.child(&unescaped(segment)) {
+                    child.follow(rest, found);
+                }
+            }
+        }
     }
 
     /// The elements of an array; of anything else none.
@@ -73,6 +83,11 @@ impl Tree {
     pub(super) fn scalar(&self) -> Option<&str> {
         if let Self::Number(literal) = self { Some(literal) } else { self.text() }
     }
+}
+
+/// A segment of a pointer as the key that it means.
+fn unescaped(segment: &str) -> Cow<'_, str> {
+    if segment.contains('~') { segment.replace("~1", "/").replace("~0", "~").into() } else { segment.into() }
 }
 
 fn read(json: &str, depth: usize) -> Result<Tree, serde_json::Error> {

@@ -240,6 +240,19 @@ pub(crate) async fn a_replacement_makes_one_successor_however_often_it_is_asked_
     assert_eq!(store.booked(NOW).await.unwrap().day, 40);
 }
 
+pub(crate) async fn a_replacement_is_never_paid_for_again_even_when_it_is_settled(place: &dyn Place) {
+    let store = place.open().await;
+    held(&*store, 1).await;
+    step(&*store, id(1), &Event::Replace(Box::new(job(2))), NOW).await;
+    step(&*store, id(2), &Event::Cancel, NOW).await;
+    let mut again = stepped(&*store, id(1), &Event::Callback(note(3)), NOW).await;
+    let (next, event) = (job(3), job(3).created_event());
+    again.successor = Some(Successor { job: next, event, mode: RetryMode::Resubmit });
+    let done = store.replace(again).await.unwrap();
+    assert!(matches!(done, Replaced::Done { successor: Some(found) } if found == id(2)));
+    assert_eq!(store.load(id(3)).await.unwrap(), None);
+}
+
 fn rechecked(change: &mut Change, from: &Job, n: u16) {
     let job = from.again(RetryMode::Recheck, id(n), NOW).unwrap();
     let event = job.created_event();

@@ -1,0 +1,126 @@
+//! Jobs written straight into the store, as a server that has run for a while would have left them.
+
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use reelhook::{
+    lifecycle::{
+        Awaiting, Cost, FetchPolicy, Job, JobId, Link, Millis, NewJob, Output, Phase, Policy, PollPolicy,
+        Task, TaskId,
+    },
+    store::{Insert, Limits, Store, sled::SledStore},
+};
+
+use super::server::Site;
+
+const REQUEST: &str = r#"{"input":{"model":"kling-3","prompt":"A paper boat drifts down a rain-washed street at dusk, the camera follows close above the water, warm light from shop windows","mode":"std","duration":5,"aspect_ratio":"16:9","sound":true}}"#;
+/// Requests of the seeding that are under way at once: the store writes them in groups.
+const AT_ONCE: usize = 1024;
+/// When awaiting jobs are asked about: after any bench.
+const DUE_IN: i64 = 3 * 3_600_000;
+
+/// Makes `count` jobs that await their callback.
+pub(crate) fn awaiting(site: &Site, count: usize) -> anyhow::Result<Vec<JobId>> {
+    seed(site, count, |job, _| job.due_at = Some(job.created_at.plus(DUE_IN)))
+}
+
+/// Makes a job for each link that is to be fetched at once.
+pub(crate) fn fetching(site: &Site, links: &[String]) -> anyhow::Result<Vec<JobId>> {
+    seed(site, links.len(), |job, number| {
+        let link = Link { url: links[number].clone(), learned_at: job.created_at };
+        let outputs = vec![Output { link: Some(link), file: None }];
+        job.phase = Phase::Fetching { outputs, attempts: 0, trouble: 0 };
+        job.times.confirmed_at = Some(job.created_at);
+    })
+}
+
+fn seed(site: &Site, count: usize, shape: impl Fn(&mut Job, usize)) -> anyhow::Result<Vec<JobId>> {
+    let store = SledStore::open(&site.config()?.store, now()?, &Arc::new(policy()))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().build()?;
+    let ids = runtime.block_on(async {
+        let inserts = stream::iter(0..count).map(|number| {
+            let job = accepted(number).map(|mut job| {
+                shape(&mut job, number);
+                job
+            });
+            let store = &store;
+            async move {
+                let job = job?;
+                let (id, event, document) = (job.id, job.created_event(), REQUEST.into());
+                store.insert(Insert { job, event, document, key: None, limits: Limits::default() }).await?;
+                anyhow::Ok(id)
+            }
+        });
+        inserts.buffered(AT_ONCE).try_collect().await
+    })?;
+    runtime.block_on(store.close());
+    Ok(ids)
+}
+
+/// A job whose create call was answered just now.
+fn accepted(number: usize) -> anyhow::Result<Job> {
+    let now = now()?;
+    let mut unique = [0; 10];
+    getrandom::fill(&mut unique)?;
+    let new = NewJob {
+        model: "kling-3".into(),
+        mode: Some("std".into()),
+        duration_s: Some(5),
+        cost: Cost { estimated_credits: 300, exact: true, ..Cost::default() },
+        callback_expected: true,
+        ..NewJob::default()
+    };
+    let mut job = Job::new(JobId::new(now, &unique), now, new);
+    job.phase = Phase::Awaiting(Awaiting::default());
+    job.task = Some(Task { id: TaskId(task(number)), proven: true });
+    job.attempts.submit = 1;
+    (job.times.submitted_at, job.times.accepted_at) = (Some(now), Some(now));
+    Ok(job)
+}
+
+/// The name of a task at the upstream.
+pub(crate) fn task(number: usize) -> String {
+    format!("n50{number:08x}_kling3")
+}
+
+/// The body of a callback about a task, in one of two shapes that providers use. `word` makes bodies differ.
+pub(crate) fn callback_body(number: usize, word: &str) -> String {
+    let (task, link) = (task(number), format!("https://cdn.example.com/v/{number:08x}/result.mp4"));
+    if number % 2 == 0 {
+        format!(
+            r#"{{"code":200,"message":"success","data":{{"task_id":"{task}","status":"{word}","model":"kling-3","created_at":"2026-11-02T10:15:00Z","completed_at":"2026-11-02T10:17:31Z","output":{{"video_url":"{link}","duration":5,"width":1280,"height":720}},"credits_consumed":300}}}}"#
+        )
+    } else {
+        format!(
+            r#"{{"code":200,"msg":"Playground task completed successfully.","data":{{"taskId":"{task}","model":"kling-3.0/video","state":"{word}","param":"{{\"input\":{{\"prompt\":\"A paper boat drifts down a rain-washed street\",\"duration\":\"5\",\"mode\":\"std\"}}}}","resultJson":"{{\"resultUrls\":[\"{link}\"]}}","failCode":null,"failMsg":null,"costTime":151,"completeTime":1793614651000,"createTime":1793614500000}}}}"#
+        )
+    }
+}
+
+fn now() -> anyhow::Result<Millis> {
+    Ok(Millis(i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?))
+}
+
+/// Opening asks for one; nothing that a bench seeds depends on it.
+pub(crate) fn policy() -> Policy {
+    let day = 24 * 3_600_000;
+    Policy {
+        lease: 15_000,
+        submit_lease: 65_000,
+        unknown_wait: day,
+        probe_after: 15_000,
+        poll: PollPolicy {
+            first_after: 20_000,
+            overdue_after: day,
+            interval: 15_000,
+            max_interval: day,
+            jitter: 0.0,
+            give_up_after: day,
+        },
+        fetch: FetchPolicy { attempts: 8, backoff: 2_000, max_backoff: 120_000, give_up_after: day },
+        sinks: Vec::new(),
+    }
+}
