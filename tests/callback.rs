@@ -23,11 +23,7 @@ async fn waiting() -> (World, String, String) {
 }
 
 async fn with(adjust: impl FnOnce(&mut reelhook::config::Config)) -> (World, String, String) {
-    let world = World::with(|config| {
-        config.upstream.base_url = "http://127.0.0.1:9/".parse().unwrap();
-        adjust(config);
-    })
-    .await;
+    let world = World::idle(adjust).await;
     let id = world.submit("a bell").await;
     let path = path(world.server().app(), &id);
     (world, id, path)

@@ -21,8 +21,7 @@ fn key(file: &Path, name: &str, scopes: &[Scope]) -> String {
 /// A world with a bootstrap key and a key file that is yet to be made.
 async fn locked(dir: &tempfile::TempDir) -> World {
     let file = dir.path().join("keys");
-    World::with(|config| {
-        config.upstream.base_url = "http://127.0.0.1:9/".parse().unwrap();
+    World::idle(|config| {
         config.auth.bootstrap_admin_key = Some(BOOTSTRAP.to_owned().into());
         config.auth.keys_file = Some(file);
         config.api.rate_limit_per_minute = 1_000;

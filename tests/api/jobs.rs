@@ -92,8 +92,12 @@ async fn a_create_call_that_waits_answers_200_with_the_ended_job() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_who_has_the_newest_revision_waits_for_the_next() {
-    let world = World::with(|config| config.api.max_wait = Duration::from_millis(50)).await;
-    let id = world.submit("[[delay:10m]] a clock").await;
+    let world = World::with(|config| {
+        config.api.max_wait = Duration::from_millis(50);
+        config.poll.overdue_after = Duration::from_secs(3_600);
+    })
+    .await;
+    let id = world.submit("[[delay:100h]] a clock").await;
     let waiting = world.until(&id, |job| job["phase"] == "awaiting").await;
     let get = |etag: String, query: &str| {
         let request =
@@ -112,20 +116,18 @@ async fn a_reader_who_has_the_newest_revision_waits_for_the_next() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_waits_hears_of_the_change_and_not_of_the_time() {
-    let world = World::with(|config| config.upstream.base_url = "http://127.0.0.1:9/".parse().unwrap()).await;
+    let world = World::idle(|_| ()).await;
     let id = world.submit("x").await;
     let wait = world.http.get(world.url(&format!("/v1/jobs/{id}?wait=60s"))).send();
-    let cancel = async {
-        world.until(&id, |job| job["attempts"]["submit"] == 1).await;
-        world.post(&format!("/v1/jobs/{id}/cancel"), &json!({})).await
-    };
-    let (waited, _) = tokio::join!(wait, cancel);
+    // Polled in this order, so the wait has begun when the cancel is sent; it must hold either way.
+    let (waited, _) =
+        tokio::join!(wait, async { world.post(&format!("/v1/jobs/{id}/cancel"), &json!({})).await });
     assert_eq!(waited.unwrap().json::<Value>().await.unwrap()["status"], "canceled");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_list_is_walked_to_its_end_newest_first_and_without_repeats() {
-    let world = World::with(|config| config.upstream.base_url = "http://127.0.0.1:9/".parse().unwrap()).await;
+    let world = World::idle(|_| ()).await;
     let mut made = Vec::new();
     for scene in 0..7 {
         made.push(world.submit(&format!("scene {scene}")).await);

@@ -25,14 +25,9 @@ async fn pointers(request: reqwest::RequestBuilder) -> Vec<String> {
     errors.iter().map(|error| error["pointer"].as_str().unwrap().to_owned()).collect()
 }
 
-/// A world in which nothing is ever sent: its jobs stay queued.
-async fn quiet() -> World {
-    World::with(|config| config.upstream.base_url = "http://127.0.0.1:9/".parse().unwrap()).await
-}
-
 #[tokio::test]
 async fn every_wrong_place_of_a_new_job_is_named_at_once() {
-    let world = quiet().await;
+    let world = World::idle(|_| ()).await;
     let post = |body: Value| world.http.post(world.url("/v1/jobs")).json(&body);
     let body = json!({
         "input": { "duration": 99, "callback_url": "https://x.example" },
@@ -63,7 +58,7 @@ async fn every_wrong_place_of_a_new_job_is_named_at_once() {
 
 #[tokio::test]
 async fn what_is_not_plain_json_is_refused_before_it_is_read() {
-    let world = quiet().await;
+    let world = World::idle(|_| ()).await;
     let post = |body: &str| world.http.post(world.url("/v1/jobs")).body(body.to_owned());
     let json = |request: reqwest::RequestBuilder| request.header("content-type", "application/json");
     refused(json(post("{")), 400, "invalid-input").await;
@@ -84,10 +79,9 @@ async fn what_is_not_plain_json_is_refused_before_it_is_read() {
 
 #[tokio::test]
 async fn limits_on_money_and_on_the_queue_refuse_with_their_own_codes() {
-    let world = World::with(|config| {
-        config.upstream.base_url = "http://127.0.0.1:9/".parse().unwrap();
+    let world = World::idle(|config| {
         config.budget.daily_credits = 400;
-        config.api.queue_limit = 2;
+        config.api.queue_limit = 3;
     })
     .await;
     let post = |body: &Value| world.http.post(world.url("/v1/jobs")).json(body);
@@ -97,14 +91,48 @@ async fn limits_on_money_and_on_the_queue_refuse_with_their_own_codes() {
     world.submit("two").await;
     refused(post(&order("three")), 402, "budget-exceeded").await;
     let cheap = json!({ "input": { "model": "grok-video", "prompt": "x" } });
+    assert_eq!(post(&cheap).send().await.unwrap().status(), StatusCode::ACCEPTED);
     let answer = post(&cheap).send().await.unwrap();
     assert_eq!(answer.headers()[header::RETRY_AFTER], "5");
     refused(post(&cheap), 429, "queue-full").await;
 }
 
 #[tokio::test]
+async fn a_store_that_fails_refuses_new_jobs_and_callbacks_and_asks_for_another_try() {
+    let world = World::idle(|_| ()).await;
+    world.server().app().store().close().await;
+    let create = || world.http.post(world.url("/v1/jobs")).json(&order("x"));
+    assert_eq!(create().send().await.unwrap().headers()[header::RETRY_AFTER], "5");
+    let problem = refused(create(), 503, "store-unavailable").await;
+    assert_eq!(problem["retryable"], true);
+    let callback =
+        world.server().app().callback_url("job_01a2048d0aea7a8e8b0036d39013eadb".parse().unwrap()).unwrap();
+    let answer = world.http.post(callback).json(&json!({})).send().await.unwrap();
+    assert_eq!(
+        (answer.status().as_u16(), &answer.headers()[header::RETRY_AFTER]),
+        (503, &"5".parse().unwrap())
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_stops_takes_no_new_job_and_still_answers_questions() {
+    let mut world = World::start().await;
+    let id = world.submit("[[size:3MiB]] [[slow-download:500kB]] a glacier").await;
+    world.until(&id, |job| job["phase"] == "fetching").await;
+    let (http, create, show) =
+        (world.http.clone(), world.url("/v1/jobs"), world.url(&format!("/v1/jobs/{id}?wait=60s")));
+    let meanwhile = async move {
+        refused(http.post(create).json(&order("x")), 503, "shutting-down").await;
+        let job: Value = http.get(show).send().await.unwrap().json().await.unwrap();
+        assert_eq!(job["phase"], "fetching", "a wait ends where the server does");
+    };
+    // The stop is begun first, and lasts as long as the download.
+    tokio::join!(world.stop_server(), meanwhile);
+}
+
+#[tokio::test]
 async fn decisions_that_do_not_fit_the_job_are_conflicts() {
-    let world = quiet().await;
+    let world = World::idle(|_| ()).await;
     let id = world.submit("x").await;
     let post =
         |path: &str, body: Value| world.http.post(world.url(&format!("/v1/jobs/{id}/{path}"))).json(&body);
@@ -135,7 +163,7 @@ async fn decisions_that_do_not_fit_the_job_are_conflicts() {
 
 #[tokio::test]
 async fn what_is_not_there_is_not_found_whatever_its_name_looks_like() {
-    let world = quiet().await;
+    let world = World::idle(|_| ()).await;
     let unknown = "job_00000000000000000000000000000000";
     for id in [unknown, "job_x", "JOB_1", "%00", "..%2f..%2fetc%2fpasswd", &"x".repeat(5_000)] {
         refused(world.http.get(world.url(&format!("/v1/jobs/{id}"))), 404, "job-not-found").await;
@@ -151,7 +179,7 @@ async fn what_is_not_there_is_not_found_whatever_its_name_looks_like() {
 
 #[tokio::test]
 async fn a_query_that_is_not_understood_is_refused_and_not_passed_over() {
-    let world = quiet().await;
+    let world = World::idle(|_| ()).await;
     for query in [
         "status=done",
         "via=pigeon",
@@ -175,7 +203,7 @@ async fn a_query_that_is_not_understood_is_refused_and_not_passed_over() {
 
 #[tokio::test]
 async fn a_method_that_a_path_does_not_take_is_answered_with_those_it_does() {
-    let world = quiet().await;
+    let world = World::idle(|_| ()).await;
     for (method, path, allow) in [
         (Method::DELETE, "/v1/jobs", "POST, GET"),
         (Method::GET, "/v1/jobs/estimate/", ""),
@@ -195,7 +223,7 @@ async fn a_method_that_a_path_does_not_take_is_answered_with_those_it_does() {
 
 #[tokio::test]
 async fn every_kind_of_problem_has_a_page_at_its_type() {
-    let world = quiet().await;
+    let world = World::idle(|_| ()).await;
     let document = world.get("/openapi.json").await;
     let codes =
         document["components"]["schemas"]["Problem"]["properties"]["code"]["enum"].as_array().unwrap();
@@ -210,7 +238,7 @@ async fn every_kind_of_problem_has_a_page_at_its_type() {
 #[tokio::test]
 async fn a_slow_body_is_given_up() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let world = quiet().await;
+    let world = World::idle(|_| ()).await;
     let mut socket = tokio::net::TcpStream::connect(world.server().api()).await.unwrap();
     let head = format!(
         "POST /v1/jobs HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{{",
