@@ -177,10 +177,13 @@ async fn credits_run_out_and_every_job_waits_and_then_goes_on() {
     for scene in 0..4 {
         jobs.push(world.submit(&format!("[[credits:402:2]] scene {scene}")).await);
     }
+    let checks = world.until_ready_says(|checks| checks["upstream"]["submitting"] == false).await;
+    assert!(checks["upstream"]["refusals"].as_u64() >= Some(1), "{checks}");
     for id in jobs {
         assert_eq!(world.ended(&id).await["status"], "succeeded");
         assert_eq!(world.charges(&id), 1);
     }
+    world.until_ready_says(|checks| checks["upstream"]["submitting"] == true).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -49,7 +49,12 @@ pub(super) async fn media(
         return Err(Problem::new(&kinds::FORBIDDEN, detail));
     };
     let job = context.app.get(id).await?;
-    serve(&request, &context, &job, &name, params.flag("download")).await
+    let mut answer = serve(&request, &context, &job, &name, params.flag("download")).await?;
+    // The link is meant to be handed on: a page of the team's own app, on another origin, shows the video by it.
+    answer
+        .headers_mut()
+        .insert(header::CROSS_ORIGIN_RESOURCE_POLICY, header::HeaderValue::from_static("cross-origin"));
+    Ok(answer)
 }
 
 /// `GET /v1/jobs/{id}/manifest`

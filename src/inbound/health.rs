@@ -34,7 +34,13 @@ pub(super) async fn ready(request: HttpRequest, context: Data<Context>) -> Resul
 fn checks(context: &Context, store_is_open: bool) -> Value {
     let min_free = context.app.config().storage.min_free;
     let free = context.archive.free_space().ok();
+    let pause = context.app.pause();
     json!({
+        "upstream": {
+            "submitting": pause.is_none(),
+            "refusals": pause.as_ref().map_or(0, |pause| pause.refusals),
+            "why": pause.map(|pause| pause.why),
+        },
         "store": { "open": store_is_open, "roomy": context.app.store().roomy() },
         "stopping": context.stop.is_cancelled(),
         "archive": { "free_bytes": free, "roomy": free.map(|free| free >= min_free) },

@@ -36,7 +36,7 @@ impl Stored {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_comes_whole_with_the_headers_that_keep_it_a_video() {
     let file = stored().await;
-    for request in [file.get(), file.world.http.get(&file.link)] {
+    for (request, embeds) in [(file.get(), "same-origin"), (file.world.http.get(&file.link), "cross-origin")] {
         let answer = request.send().await.unwrap();
         let headers = answer.headers().clone();
         let header = |name: &str| headers[name].to_str().unwrap().to_owned();
@@ -46,6 +46,7 @@ async fn a_file_comes_whole_with_the_headers_that_keep_it_a_video() {
         assert_eq!(header("content-length"), file.content.len().to_string());
         assert_eq!(header("content-security-policy"), "sandbox; default-src 'none'; media-src 'self'");
         assert_eq!(header("x-content-type-options"), "nosniff");
+        assert_eq!(header("cross-origin-resource-policy"), embeds);
         assert!(header("content-disposition").starts_with("inline; filename="), "{headers:?}");
         let body = answer.bytes().await.unwrap();
         assert_eq!(hex::encode(Sha256::digest(&body)), file.sha256);

@@ -130,6 +130,20 @@ impl World {
         job
     }
 
+    /// What `/readyz?verbose` says, once this is so of it.
+    pub async fn until_ready_says(&self, so: impl Fn(&Value) -> bool) -> Value {
+        let mut wake = self.server().app().store().wake();
+        loop {
+            wake.mark_unchanged();
+            let checks = self.get("/readyz?verbose").await["checks"].clone();
+            if so(&checks) {
+                return checks;
+            }
+            let changed = tokio::time::timeout(PATIENCE, wake.changed()).await;
+            changed.unwrap_or_else(|_| panic!("never so: {checks}")).unwrap();
+        }
+    }
+
     /// The types of a job's events, in order.
     pub async fn timeline(&self, id: &str) -> Vec<String> {
         let events = self.get(&format!("/v1/jobs/{id}/events?limit=250")).await;

@@ -231,7 +231,6 @@ impl Store for SledStore {
     }
 
     async fn keep(&self, name: &str, fresh: Vec<u8>) -> Result<Vec<u8>, StoreError> {
-        self.space.for_work_under_way()?;
         let (key, name) = (keys::kept(name), name.to_owned());
         let judge = move |txn: &mut txn::Txn| {
             let kept = value::read(txn, &key).map_err(|fault| fault.of(|| name))?;
