@@ -5,7 +5,7 @@ use std::{
     io::{self, IsTerminal as _, Write as _},
 };
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{Table, presets};
 use serde_json::Value;
 
 use super::exit::{Exit, Failure};
@@ -48,7 +48,8 @@ impl Output {
         self.raw(&format!("{}\n", printable(line)))
     }
 
-    /// Rows under their headings: a table on a terminal, tab-separated and without headings otherwise.
+    /// Rows under their headings: a table on a terminal, tab-separated and without headings otherwise. A table wider
+    /// than the terminal is left to the terminal to wrap, so that an id can still be copied in one piece.
     pub(crate) fn rows<const N: usize>(
         &self,
         headings: [&str; N],
@@ -60,7 +61,6 @@ impl Output {
         }
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
-        table.set_content_arrangement(ContentArrangement::Dynamic);
         table.set_header(headings).add_rows(rows);
         self.raw(&format!("{}\n", table.trim_fmt()))
     }

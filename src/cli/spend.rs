@@ -24,7 +24,7 @@ pub(crate) struct Estimate {
 impl Estimate {
     /// Reads the server's answer to a question for the price.
     pub(crate) fn read(document: &Value) -> Result<Self, Failure> {
-        Self::deserialize(document).map_err(|error| {
+        Self::deserialize(&document["cost"]).map_err(|error| {
             let detail =
                 format!("the server named no price that this version reads ({error}); nothing was spent");
             Failure::new(Exit::Failure, detail)
@@ -88,8 +88,8 @@ mod tests {
 
     #[test]
     fn a_price_is_told_in_credits_and_dollars_and_whether_it_is_certain() {
-        let exact = json!({ "estimated_credits": 300, "estimated_usd": 3.0, "exact": true, "basis": "60 credits/s × 5 s" });
-        let guess = json!({ "estimated_credits": 24, "estimated_usd": 0.24, "exact": false });
+        let exact = json!({ "cost": { "estimated_credits": 300, "estimated_usd": 3.0, "exact": true, "basis": "60 credits/s × 5 s" } });
+        let guess = json!({ "cost": { "estimated_credits": 24, "estimated_usd": 0.24, "exact": false } });
         assert_eq!(Estimate::read(&exact).unwrap().describe(), "300 credits ($3.00): 60 credits/s × 5 s");
         assert_eq!(Estimate::read(&guess).unwrap().describe(), "about 24 credits ($0.24)");
         assert!(Estimate::read(&json!({})).is_err());

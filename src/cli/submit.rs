@@ -90,7 +90,7 @@ struct Input {
 pub(crate) async fn run(args: Args, connection: &Connection, output: &Output) -> Result<(), Failure> {
     let client = Client::new(connection)?;
     let body = args.body()?;
-    let priced = client.post(&ESTIMATE, &body).await.map_err(|failure| failure.and("nothing was spent"))?;
+    let priced = client.post(&ESTIMATE, &body).await?;
     let estimate = Estimate::read(&priced.document)?;
     if args.dry_run {
         return if output.is_json() {

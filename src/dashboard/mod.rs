@@ -121,8 +121,11 @@ mod tests {
         let job = Job::new(JobId::new(Millis(1), &[1; 10]), Millis(1), new);
         let mut document = Document::default();
         document.input.insert("prompt".into(), "<img src=x onerror=alert(1)>".into());
-        let list =
-            jobs(&page, &crate::store::Page { items: vec![job.clone()], more: false, read_to: None }, &Counts::default());
+        let list = jobs(
+            &page,
+            &crate::store::Page { items: vec![job.clone()], more: false, read_to: None },
+            &Counts::default(),
+        );
         let one = super::job(&page, &job, &document, &[], |name| name.to_owned());
         for html in [list, one] {
             assert!(!html.contains("<script") && !html.contains("<img src=x"), "{html}");

@@ -131,8 +131,14 @@ pub(super) struct Moment {
 impl Moment {
     pub(super) fn new(entry: &LogEntry, start: Millis) -> Self {
         let name = entry.event.kind.name();
-        // The raw answer and its links are for the API.
-        let data = entry.event.data.as_object().into_iter().flatten().filter(|(name, _)| *name != "raw");
+        // The raw answer with its links, and the bookkeeping, are for the API.
+        let data = entry
+            .event
+            .data
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter(|(name, _)| !matches!(name.as_str(), "raw" | "lease"));
         let words = data
             .filter(|(_, value)| !value.is_object() && !value.is_array() && !value.is_null())
             .map(|(name, value)| match value {
@@ -141,7 +147,7 @@ impl Moment {
             });
         Self {
             kind: name.strip_prefix("job.").unwrap_or(&name).replace('_', " "),
-            after: format!("+{}", span(entry.event.time.since(start))),
+            after: format!("+{}", precise(entry.event.time.since(start))),
             time: instant(entry.event.time),
             data: words.collect::<Vec<_>>().join(" · "),
         }
@@ -189,6 +195,14 @@ fn cost(job: &Job) -> String {
 
 fn instant(at: Millis) -> String {
     Timestamp::from_millisecond(at.0).map(|at| format!("{at:.3}")).unwrap_or_default()
+}
+
+/// A span of a few seconds to a tenth.
+fn precise(millis: i64) -> String {
+    match millis {
+        1_000..=119_999 => format!("{}.{} s", millis / 1_000, millis % 1_000 / 100),
+        _ => span(millis),
+    }
 }
 
 /// A span in its largest fitting unit.

@@ -70,7 +70,7 @@ pub(super) async fn list(request: HttpRequest, context: Data<Context>) -> Result
     let before = cursor(&params)?;
     params.finish()?;
     let page = context.app.store().callbacks(filter, before, limit).await?;
-    let next_cursor = page.items.last().filter(|_| page.more).map(|record| record.id.to_string());
+    let next_cursor = page.read_to.filter(|_| page.more).map(|id| CallbackId::from_bytes(id).to_string());
     let data: Vec<CallbackView> = page.items.into_iter().map(CallbackView::from).collect();
     Ok(HttpResponse::Ok().json(List { data, next_cursor }))
 }

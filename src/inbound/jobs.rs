@@ -141,7 +141,7 @@ pub(super) async fn list(request: HttpRequest, context: Data<Context>) -> Result
     let before = cursor(&params)?;
     params.finish()?;
     let page = context.app.store().list(filter, before, limit).await?;
-    let next_cursor = page.items.last().filter(|_| page.more).map(|job| job.id.to_string());
+    let next_cursor = page.read_to.filter(|_| page.more).map(|id| JobId::from_bytes(id).to_string());
     let mut data = Vec::with_capacity(page.items.len());
     for job in page.items {
         data.push(view::view(job, &context).await?);

@@ -25,7 +25,12 @@ mod stream;
 mod view;
 mod wait;
 
-use std::{io, net::TcpListener, sync::{Arc, atomic::AtomicBool}, time::Duration};
+use std::{
+    io,
+    net::TcpListener,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use actix_web::{App as HttpApp, HttpServer, dev::Server, middleware::from_fn, web};
 use tokio_util::sync::CancellationToken;

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{Context, fields::Params, problem::Problem, view::List, wait};
 use crate::{
-    lifecycle::{Job, Millis, Via},
+    lifecycle::{Job, JobId, Millis, Via},
     provider::models::{self, usd},
     store::JobFilter,
 };
@@ -93,12 +93,12 @@ pub(super) async fn stats(request: HttpRequest, context: Data<Context>) -> Resul
 async fn created_after(context: &Context, after: Millis) -> Result<(Vec<Job>, bool), Problem> {
     let filter = JobFilter { created_after: Some(after), ..JobFilter::default() };
     let mut jobs: Vec<Job> = Vec::new();
+    let mut before = None;
     loop {
-        let before = jobs.last().map(|job| job.id);
         let page = context.app.store().list(filter.clone(), before, PAGE).await?;
-        let is_empty = page.items.is_empty();
         jobs.extend(page.items);
-        if !page.more || is_empty {
+        before = page.read_to.filter(|_| page.more).map(JobId::from_bytes);
+        if before.is_none() {
             return Ok((jobs, false));
         }
         if jobs.len() >= MOST {

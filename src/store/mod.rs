@@ -326,7 +326,7 @@ pub trait Store: Send + Sync + 'static {
     /// The request of a job. Durable.
     async fn document(&self, id: JobId) -> Result<Option<Bytes>, StoreError>;
 
-    /// The job that has this task, `retry_of` jobs aside.
+    /// The job that has this task, jobs that follow it up for free aside.
     async fn by_task(&self, task: &TaskId) -> Result<Option<JobId>, StoreError>;
 
     /// Writes a change if the record still has the revision before it: record, due index, events, deliveries,

@@ -194,6 +194,8 @@ pub(crate) fn job(revision: u64, status: &str, phase: &str) -> Value {
 pub(crate) fn estimate() -> Answer {
     Answer::json(
         200,
-        &json!({ "estimated_credits": 300, "estimated_usd": 3.0, "exact": true, "basis": "60 credits/s × 5 s" }),
+        &json!({ "model": "kling-3", "cost": {
+            "estimated_credits": 300, "estimated_usd": 3.0, "exact": true, "basis": "60 credits/s × 5 s",
+        } }),
     )
 }

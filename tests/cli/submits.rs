@@ -59,7 +59,7 @@ fn a_dry_run_only_asks_for_the_price() {
     text.stdout("300 credits ($3.00): 60 credits/s × 5 s\n");
     let json = fake.reelhook().args(["--json", "submit", "a fox", "--dry-run"]).assert().success();
     let document: Value = serde_json::from_slice(&json.get_output().stdout).unwrap();
-    assert_eq!(document["estimated_credits"], 300);
+    assert_eq!(document["cost"]["estimated_credits"], 300);
     assert!(!fake.routes().contains(&"POST /v1/jobs".to_owned()));
 }
 

@@ -148,6 +148,23 @@ async fn a_due_entry_that_no_record_vouches_for_is_removed() {
 }
 
 #[tokio::test]
+async fn a_due_entry_that_its_record_has_left_behind_is_removed() {
+    let folder = Folder::new();
+    let store = folder.open_at(NOW);
+    let due = awaiting(&store, 1).await.due_at;
+    closed(store).await;
+    folder.tamper(|tree| {
+        let at = (NOW.0.cast_unsigned() ^ (1 << 63)).to_be_bytes();
+        let stray = [&[b'd', Duty::Ask as u8, 1], at.as_slice(), id(1).as_bytes()].concat();
+        tree.insert(stray, b"").unwrap();
+    });
+    let store = folder.open_at(NOW);
+    assert_eq!(store.next_due(Duty::Ask).await.unwrap(), Some(NOW));
+    assert!(store.claim(claim(Duty::Ask, 1, NOW)).await.unwrap().is_empty());
+    assert_eq!(store.next_due(Duty::Ask).await.unwrap(), due);
+}
+
+#[tokio::test]
 async fn a_damaged_head_never_gives_a_number_twice() {
     let folder = Folder::new();
     let store = folder.open_at(NOW);

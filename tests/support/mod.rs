@@ -42,6 +42,15 @@ impl World {
         Self::with(|_| ()).await
     }
 
+    /// A world in which no create call is made: jobs stay queued.
+    pub async fn idle(adjust: impl FnOnce(&mut Config)) -> Self {
+        Self::with(|config| {
+            config.upstream.max_in_flight = 0;
+            adjust(config);
+        })
+        .await
+    }
+
     /// A world whose server is configured by `adjust`.
     pub async fn with(adjust: impl FnOnce(&mut Config)) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -4,6 +4,7 @@
 //! Requests are encoded where they arise, then judged one after the other by the [`committer`] against what its
 //! group has written so far ([`txn`]), and answered once the group is on the disk. Reads go to the tree at once.
 
+mod callback;
 mod claim;
 mod committer;
 mod keys;
@@ -28,13 +29,14 @@ use sled::Tree;
 use tokio::sync::watch;
 
 use self::{
+    callback::Heard,
     committer::{Committer, closed},
     source::Source,
     space::Space,
     state::Published,
     txn::engine,
     value::Fault,
-    write::{Heard, New, Write},
+    write::{New, Write},
 };
 use super::{
     Arrival, Booked, CallbackFilter, CallbackRecord, Claim, Counts, EventFilter, EventPage, Insert, Inserted,
@@ -158,7 +160,7 @@ impl Store for SledStore {
     }
 
     async fn seen(&self, job: JobId, delivery_id: &str) -> Result<bool, StoreError> {
-        write::seen(self.tree()?, job, delivery_id)
+        callback::seen(self.tree()?, job, delivery_id)
     }
 
     async fn callback(&self, arrival: Arrival) -> Result<Replaced, StoreError> {
@@ -166,7 +168,7 @@ impl Store for SledStore {
         let Arrival { record, body, job_id, delivery_id, change } = arrival;
         let heard = Heard::of(job_id, &delivery_id, record.as_ref(), &body)?;
         let write = change.as_ref().map(Write::of).transpose()?;
-        self.committer.judge(move |txn| write::callback(txn, &heard, write.as_ref())).await
+        self.committer.judge(move |txn| callback::callback(txn, &heard, write.as_ref())).await
     }
 
     async fn list(

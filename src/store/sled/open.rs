@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
     thread,
+    time::{Duration, Instant},
 };
 
 use sled::{Db, Mode, Tree};
@@ -28,6 +29,8 @@ use crate::{
 
 /// A jump of the clock that is more than drift, in milliseconds.
 const CLOCK_STEP: i64 = 60_000;
+/// How long to wait for the owner before to let go of the files.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
 
 /// Opens the store on a thread of its own, where a panic of the engine is an answer and not the end.
 pub(super) fn open(
@@ -77,31 +80,42 @@ fn open_here(config: &config::Store, now: Millis, policy: &Policy) -> Result<Sle
 
 /// The engine, after moving aside snapshots that do not fit the log: it makes them anew.
 fn engine_of(config: &config::Store) -> Result<Db, StoreError> {
-    let open = || {
-        sled::Config::new()
-            .path(&config.path)
-            .mode(Mode::LowSpace)
-            .cache_capacity(config.cache)
-            .flush_every_ms(Some(500)) // only the collection of garbage hangs on it: every group is flushed
-            .open()
-    };
-    let opened = open().or_else(|error| match error {
-        sled::Error::Corruption { .. } if set_snapshots_aside(&config.path).is_ok_and(|moved| moved > 0) => {
-            open()
+    let path = &config.path;
+    let opened = unlocked(config).or_else(|error| match error {
+        sled::Error::Corruption { .. } if set_snapshots_aside(path).is_ok_and(|moved| moved > 0) => {
+            unlocked(config)
         }
         other => Err(other),
     });
     opened.map_err(|error| {
-        let why = error.to_string();
-        if !why.contains("could not acquire lock") {
-            return unreadable(
-                &config.path,
-                &format!("{why}; keep a copy of the folder and restore a backup"),
-            );
+        if !is_lock(&error) {
+            return unreadable(path, &format!("{error}; keep a copy of the folder and restore a backup"));
         }
-        let owner = fs::read_to_string(owner_file(&config.path)).unwrap_or_else(|_| "another process".into());
-        StoreError::Locked { path: config.path.display().to_string(), owner }
+        let owner = fs::read_to_string(owner_file(path)).unwrap_or_else(|_| "another process".into());
+        StoreError::Locked { path: path.display().to_string(), owner }
     })
+}
+
+/// The engine, once its files are free: one that was closed lets go of them a moment later, on its own threads.
+fn unlocked(config: &config::Store) -> sled::Result<Db> {
+    let deadline = Instant::now() + LOCK_WAIT;
+    loop {
+        let opened = sled::Config::new()
+            .path(&config.path)
+            .mode(Mode::LowSpace)
+            .cache_capacity(config.cache)
+            .flush_every_ms(Some(500)) // only the collection of garbage hangs on it: every group is flushed
+            .open();
+        match opened {
+            Err(error) if is_lock(&error) && Instant::now() < deadline => thread::sleep(LOCK_WAIT / 20),
+            other => return other,
+        }
+    }
+}
+
+/// The engine has no kind of its own for this.
+fn is_lock(error: &sled::Error) -> bool {
+    error.to_string().contains("could not acquire lock")
 }
 
 fn owner_file(path: &Path) -> PathBuf {

@@ -3,12 +3,12 @@
 use sled::{IVec, Tree};
 
 use super::{
+    callback::Heard,
     keys,
     record::{self, Card},
     source::Source,
     txn::engine,
     value::{self, Fault},
-    write::Heard,
 };
 use crate::{
     lifecycle::{CallbackId, EventRecord, Job, JobId},
@@ -208,10 +208,9 @@ fn wanted(
         return Ok(false);
     }
     let Some(tag) = &filter.tag else { return Ok(true) };
-    if let Some((job, has)) = *tagged
-        && job == event.job_id {
-            return Ok(has);
-        }
+    if let Some((_, has)) = tagged.filter(|(job, _)| *job == event.job_id) {
+        return Ok(has);
+    }
     let has = match record::read(tree, event.job_id) {
         Ok(job) => job.is_some_and(|job| job.tags.contains(tag)),
         Err(Fault::Damaged) => false,

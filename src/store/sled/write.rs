@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     lifecycle::{Change, EventRecord, Job, JobId, Millis, Reservation, RetryMode, TaskId},
-    store::{CallbackRecord, IdempotencyKey, Inserted, Limits, Replaced, StoreError},
+    store::{IdempotencyKey, Inserted, Limits, Replaced, StoreError},
 };
 
 /// A record of a job that was checked and encoded.
@@ -20,6 +20,8 @@ pub(super) struct Record {
     encoded: Encoded,
     task: Option<TaskId>,
     retry_of: Option<JobId>,
+    /// It follows another job up for free, and may so have that job's task.
+    follows_up: bool,
     settled: bool,
 }
 
@@ -32,7 +34,8 @@ impl Record {
         let encoded = Encoded::of(job).map_err(|error| StoreError::Unavailable(error.to_string()))?;
         let task = job.task.as_ref().map(|task| task.id.clone());
         let settled = job.outcome().is_some();
-        Ok(Self { id: job.id, encoded, task, retry_of: job.retry_of, settled })
+        let follows_up = job.retry_of.is_some() && job.attempts.submit == 0;
+        Ok(Self { id: job.id, encoded, task, retry_of: job.retry_of, follows_up, settled })
     }
 }
 
@@ -71,7 +74,6 @@ pub(super) struct Write {
     deliveries: Vec<(Vec<u8>, Vec<u8>)>,
     successor: Option<(RetryMode, New)>,
     release: Option<Reservation>,
-    book: Option<Reservation>,
 }
 
 impl Write {
@@ -86,42 +88,7 @@ impl Write {
                 .map(|next| Ok::<_, StoreError>((next.mode, New::of(&next.job, &next.event, None)?)))
                 .transpose()?,
             release: change.release,
-            book: change.book,
         })
-    }
-}
-
-/// A callback that was encoded.
-pub(super) struct Heard {
-    job: JobId,
-    delivery: u64,
-    entry: Option<(Vec<u8>, Vec<u8>)>,
-}
-
-impl Heard {
-    pub(super) fn of(
-        job: JobId,
-        delivery_id: &str,
-        record: Option<&CallbackRecord>,
-        body: &[u8],
-    ) -> Result<Self, StoreError> {
-        let entry = record.map(|record| {
-            let json = json(record)?;
-            let mut payload = Vec::with_capacity(8 + json.len() + body.len());
-            payload.extend_from_slice(&(json.len() as u64).to_be_bytes());
-            payload.extend_from_slice(&json);
-            payload.extend_from_slice(body);
-            Ok::<_, StoreError>((keys::callback(record.id), payload))
-        });
-        Ok(Self { job, delivery: keys::delivery_hash(delivery_id), entry: entry.transpose()? })
-    }
-
-    /// The two parts of a stored entry.
-    pub(super) fn parse(payload: &[u8]) -> Result<(CallbackRecord, &[u8]), Fault> {
-        let (length, rest) = payload.split_first_chunk::<8>().ok_or(Fault::Damaged)?;
-        let length = usize::try_from(u64::from_be_bytes(*length)).map_err(|_| Fault::Damaged)?;
-        let (json, body) = rest.split_at_checked(length).ok_or(Fault::Damaged)?;
-        Ok((serde_json::from_slice(json).map_err(|_| Fault::Damaged)?, body))
     }
 }
 
@@ -132,17 +99,19 @@ pub(super) fn insert(
     limits: &Limits,
 ) -> Result<Option<Inserted>, StoreError> {
     if let Some(key) = key
-        && let Some((fingerprint, job)) = holder(txn, key)? {
-            let same = fingerprint == key.fingerprint;
-            return Ok(Some(if same { Inserted::Replayed(job) } else { Inserted::KeyReused(job.id) }));
-        }
+        && let Some(Holder { fingerprint, job }) = holder(txn, key)?
+    {
+        let same = fingerprint == key.fingerprint;
+        return Ok(Some(if same { Inserted::Replayed(job) } else { Inserted::KeyReused(job.id) }));
+    }
     if limits.queued > 0 && txn.state.tally.queued() >= limits.queued {
         return Ok(Some(Inserted::QueueFull { limit: limits.queued }));
     }
     if let Some(reserved) = new.reserved
-        && let Some(over) = ledger::exceeded(txn, reserved, limits)? {
-            return Ok(Some(over));
-        }
+        && let Some(over) = ledger::exceeded(txn, reserved, limits)?
+    {
+        return Ok(Some(over));
+    }
     create(txn, new)?;
     if let Some(key) = key {
         remember_key(txn, key, new.record.id)?;
@@ -150,8 +119,15 @@ pub(super) fn insert(
     Ok(None)
 }
 
-/// The job that a key made and still holds it, with the fingerprint of its request.
-fn holder(txn: &Txn, key: &IdempotencyKey) -> Result<Option<([u8; 32], Box<Job>)>, StoreError> {
+/// What holds an idempotency key.
+struct Holder {
+    /// Of the request that it came with.
+    fingerprint: [u8; 32],
+    job: Box<Job>,
+}
+
+/// The job that a key made and that still holds it.
+fn holder(txn: &Txn, key: &IdempotencyKey) -> Result<Option<Holder>, StoreError> {
     let stored = value::read(txn, &keys::idempotency(&key.owner, &key.key))
         .map_err(|fault| fault.of(|| "an idempotency key".into()))?;
     let Some((fingerprint, id)) = stored.as_deref().and_then(|entry| entry.split_first_chunk::<32>()) else {
@@ -164,7 +140,7 @@ fn holder(txn: &Txn, key: &IdempotencyKey) -> Result<Option<([u8; 32], Box<Job>)
         return aside.map_or(Ok(None), |_| Err(StoreError::Damaged(id.to_string())));
     };
     let free = key.reusable && job.outcome().is_some();
-    Ok((!free).then(|| (*fingerprint, Box::new(job))))
+    Ok((!free).then(|| Holder { fingerprint: *fingerprint, job: Box::new(job) }))
 }
 
 fn remember_key(txn: &mut Txn, key: &IdempotencyKey, id: JobId) -> Result<(), StoreError> {
@@ -201,7 +177,12 @@ pub(super) fn replace(txn: &mut Txn, write: &Write) -> Result<Replaced, StoreErr
     replace_having_seen(txn, write, None)
 }
 
-fn replace_having_seen(txn: &mut Txn, write: &Write, delivery: Option<u64>) -> Result<Replaced, StoreError> {
+/// As [`replace`], for a change that this delivery brought.
+pub(super) fn replace_having_seen(
+    txn: &mut Txn,
+    write: &Write,
+    delivery: Option<u64>,
+) -> Result<Replaced, StoreError> {
     let record = &write.record;
     let old = record::read_former(txn, record.id).map_err(|fault| fault.of(|| record.id.to_string()))?;
     let Some(mut old) = old else { return Ok(Replaced::Stale) };
@@ -223,9 +204,6 @@ fn replace_having_seen(txn: &mut Txn, write: &Write, delivery: Option<u64>) -> R
     if let Some(booking) = write.release {
         ledger::release(txn, booking)?;
     }
-    if let Some(booking) = write.book {
-        ledger::book(txn, booking)?;
-    }
     let successor = write.successor.as_ref().map(|(mode, new)| follow(txn, record.id, *mode, new));
     Ok(Replaced::Done { successor: successor.transpose()? })
 }
@@ -238,27 +216,12 @@ fn follow(txn: &mut Txn, old: JobId, mode: RetryMode, new: &New) -> Result<JobId
         fingerprint: [0; 32],
         reusable: mode != RetryMode::Resubmit,
     };
-    if let Some((_, job)) = holder(txn, &key)? {
-        return Ok(job.id);
+    if let Some(holder) = holder(txn, &key)? {
+        return Ok(holder.job.id);
     }
     create(txn, new)?;
     remember_key(txn, &key, new.record.id)?;
     Ok(new.record.id)
-}
-
-pub(super) fn callback(txn: &mut Txn, heard: &Heard, change: Option<&Write>) -> Result<Replaced, StoreError> {
-    let done = match change {
-        Some(write) => replace_having_seen(txn, write, Some(heard.delivery))?,
-        None => {
-            txn.mark(&keys::stray(heard.job, heard.delivery));
-            Replaced::Done { successor: None }
-        }
-    };
-    if matches!(done, Replaced::Done { .. })
-        && let Some((key, entry)) = &heard.entry {
-            txn.put(key, entry)?;
-        }
-    Ok(done)
 }
 
 /// Whose task the record names.
@@ -278,7 +241,7 @@ fn task(txn: &Txn, record: &Record, before: u64) -> Result<Task, StoreError> {
     }
     Ok(match task_owner(txn, id)? {
         None => Task::Free(keys::task(id)),
-        Some(owner) if owner == record.id || record.retry_of.is_some() || record.settled => Task::Settled,
+        Some(owner) if owner == record.id || record.follows_up || record.settled => Task::Settled,
         Some(owner) => Task::Taken(owner),
     })
 }
@@ -323,13 +286,4 @@ fn log(txn: &mut Txn, entry: &Entry) -> u64 {
     (txn.state.head.newest, txn.state.head.clock) = (seq, Some(entry.time));
     txn.put_new(&keys::event(seq), &entry.json);
     seq
-}
-
-/// Whether a delivery for a job was seen before.
-pub(super) fn seen(source: &impl Source, job: JobId, delivery_id: &str) -> Result<bool, StoreError> {
-    let delivery = keys::delivery_hash(delivery_id);
-    match record::read_trail(source, job).map_err(|fault| fault.of(|| job.to_string()))? {
-        Some(trail) => Ok(trail.seen.contains(&delivery)),
-        None => Ok(source.get(&keys::stray(job, delivery)).map_err(engine)?.is_some()),
-    }
 }

@@ -176,7 +176,10 @@ pub(crate) async fn a_task_belongs_to_one_job(place: &dyn Place) {
     awaiting(&*store, 1).await;
     assert_eq!(store.by_task(&task(1)).await.unwrap(), Some(id(1)));
     assert_eq!(store.by_task(&task(2)).await.unwrap(), None);
-    put(&*store, job(2)).await;
+    // A job that follows another one and is paid for has a task of its own, as any.
+    let mut follower = job(2);
+    follower.retry_of = Some(id(1));
+    put(&*store, follower).await;
     let sending = step(&*store, id(2), &Event::Claimed(Duty::Submit), NOW).await;
     let same = stepped(&*store, id(2), &Event::Accepted(task(1), sending.lease.unwrap()), NOW).await;
     assert!(matches!(store.replace(same).await.unwrap(), Replaced::TaskTaken(owner) if owner == id(1)));
@@ -238,6 +241,19 @@ pub(crate) async fn a_replacement_makes_one_successor_however_often_it_is_asked_
     assert!(matches!(made[..], [Ok(Replaced::Done { successor: Some(_) })]));
     assert_eq!(store.counts().await.unwrap().phase("queued"), 1);
     assert_eq!(store.booked(NOW).await.unwrap().day, 40);
+}
+
+pub(crate) async fn a_replacement_is_never_paid_for_again_even_when_it_is_settled(place: &dyn Place) {
+    let store = place.open().await;
+    held(&*store, 1).await;
+    step(&*store, id(1), &Event::Replace(Box::new(job(2))), NOW).await;
+    step(&*store, id(2), &Event::Cancel, NOW).await;
+    let mut again = stepped(&*store, id(1), &Event::Callback(note(3)), NOW).await;
+    let (next, event) = (job(3), job(3).created_event());
+    again.successor = Some(Successor { job: next, event, mode: RetryMode::Resubmit });
+    let done = store.replace(again).await.unwrap();
+    assert!(matches!(done, Replaced::Done { successor: Some(found) } if found == id(2)));
+    assert_eq!(store.load(id(3)).await.unwrap(), None);
 }
 
 fn rechecked(change: &mut Change, from: &Job, n: u16) {
