@@ -56,7 +56,7 @@ fn report(
     connections: usize,
     mut turn: impl FnMut(usize) -> anyhow::Result<Rate>,
 ) -> anyhow::Result<()> {
-    let ping = post(site.callback, "/cb/ping", "{}");
+    let ping = post(site.callback, "/cb/ping", "");
     let no_op = || {
         let calls = std::iter::repeat_n(ping.as_slice(), 2 * TURN);
         Ok(load::send(site.callback, connections, 200, calls)?.per_second)
