@@ -96,7 +96,8 @@ impl Server {
         let addresses = Addresses { public_url: config.callback.public_url.clone(), external_url };
         let archive = Arc::new(Archive::open(&config.storage).await?);
         let store = Arc::new(open_store(Arc::clone(&config), Millis(clock.now_ms())).await?);
-        let app = App::new(Arc::clone(&config), Arc::clone(&store) as Arc<dyn Store>, clock, addresses).await?;
+        let app =
+            App::new(Arc::clone(&config), Arc::clone(&store) as Arc<dyn Store>, clock, addresses).await?;
         let app = Arc::new(app);
         let guard = Guard::new(config.egress.allow.clone());
         let downloader = Downloader::new(Arc::clone(&archive), guard, config.download.clone())?;
@@ -112,7 +113,8 @@ impl Server {
             stop: streams.clone(),
             ready: Arc::clone(&ready),
         });
-        let servers = [inbound::serve_api(api, Arc::clone(&context))?, inbound::serve_callbacks(callback, context)?];
+        let servers =
+            [inbound::serve_api(api, Arc::clone(&context))?, inbound::serve_callbacks(callback, context)?];
         let listeners = servers.map(|server| (server.handle(), tokio::spawn(server))).into();
         ready.store(true, Ordering::Release);
         tracing::info!(api = %api_address, callback = %callback_address, "reelhook is ready");

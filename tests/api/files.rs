@@ -36,7 +36,8 @@ impl Stored {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_comes_whole_with_the_headers_that_keep_it_a_video() {
     let file = stored().await;
-    for (request, embeds) in [(file.get(), "same-origin"), (file.world.http.get(&file.link), "cross-origin")] {
+    for (request, embeds) in [(file.get(), "same-origin"), (file.world.http.get(&file.link), "cross-origin")]
+    {
         let answer = request.send().await.unwrap();
         let headers = answer.headers().clone();
         let header = |name: &str| headers[name].to_str().unwrap().to_owned();
