@@ -4,6 +4,12 @@
 
 mod support;
 
+use proptest::{
+    collection::vec,
+    prelude::{Strategy, any, prop_oneof},
+    strategy::ValueTree,
+    test_runner::TestRunner,
+};
 use reelhook::{
     app::App,
     lifecycle::JobId,
@@ -34,7 +40,7 @@ fn path(app: &App, id: &str) -> String {
 }
 
 async fn verdicts(world: &World, id: &str) -> Vec<String> {
-    let list = world.get(&format!("/v1/callbacks?job={id}")).await;
+    let list = world.get(&format!("/v1/callbacks?limit=250&job={id}")).await;
     list["data"]
         .as_array()
         .unwrap()
@@ -169,6 +175,25 @@ async fn a_body_of_any_shape_is_taken_and_kept() {
         assert_eq!(answer.status(), 200, "{:?}", &body[..body.len().min(20)]);
     }
     assert_eq!(verdicts(&world, &id).await.len(), shapes.len());
+}
+
+#[tokio::test]
+async fn no_bytes_at_all_make_the_route_fail() {
+    let (world, id, path) = waiting().await;
+    // Half of it anything, half of it what a provider might send if it lost its mind.
+    let plausible = "(\\{|\\[|\\}|\\]|,|:|\"(data|id|task_id|status|result|url|challenge|code)\"|\"[a-z]{1,6}\"|-?[0-9]{1,30}|null|1e9){0,60}";
+    let bodies = prop_oneof![vec(any::<u8>(), 0..2_000), plausible.prop_map(String::into_bytes)];
+    let header = "[ -~]{0,80}";
+    let mut runner = TestRunner::deterministic();
+    for _ in 0..400 {
+        let (body, name) = (&bodies, header).new_tree(&mut runner).unwrap().current();
+        let post = world.http.post(world.callback_url(&path)).header("webhook-id", &name).body(body.clone());
+        let answer = post.send().await.unwrap_or_else(|error| panic!("{error}: {body:?} {name:?}"));
+        assert_eq!(answer.status(), 200, "{body:?} {name:?}");
+    }
+    let job = world.get(&format!("/v1/jobs/{id}")).await;
+    assert_eq!(job["callback"]["received"], 400);
+    assert_eq!(verdicts(&world, &id).await.len(), 64, "a job has a bounded share of the log");
 }
 
 #[tokio::test]
