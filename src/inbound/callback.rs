@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{
     Context,
-    body::{self, Fault},
+    body,
     finish::protect,
     kinds,
     problem::Problem,
@@ -73,11 +73,8 @@ async fn arrive(
     let read = body::read(request.headers(), &mut payload.into_inner(), settings.body_limit).await;
     let (body, mut refused, mut answer) = match read {
         Ok(body) => (body, None, None),
-        // Not believed, but something happened: the job is looked at.
-        Err(fault @ Fault::TooLarge(_)) => {
-            (Bytes::new(), Some(Refused::TooLarge), Some(Problem::from(fault)))
-        }
-        Err(fault) => return Err(fault.into()),
+        // Not read, but something happened, and its sender may never say it again: the job is looked at.
+        Err(fault) => (Bytes::new(), Some(Refused::Unread(fault.to_string())), Some(Problem::from(fault))),
     };
     if answer.is_none() {
         let seconds = context.app.now().0.div_euclid(1_000);
