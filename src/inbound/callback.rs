@@ -8,13 +8,7 @@ use actix_web::{
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{
-    Context,
-    body,
-    finish::protect,
-    kinds,
-    problem::Problem,
-};
+use super::{Context, body, finish::protect, kinds, problem::Problem};
 use crate::{
     app::{Incoming, Refused},
     lifecycle::JobId,

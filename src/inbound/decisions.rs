@@ -65,7 +65,8 @@ pub(super) async fn resolve(
     let task = members.text("task_id");
     match (action, &task) {
         (Some("attach"), task) if !task.as_deref().is_some_and(valid_task_id) => {
-            let detail = "attach needs the upstream's task_id: 1 to 128 of the characters A-Z a-z 0-9 . _ : ~ -";
+            let detail =
+                "attach needs the upstream's task_id: 1 to 128 of the characters A-Z a-z 0-9 . _ : ~ -";
             members.wrong("task_id", "required", detail);
         }
         (Some("resubmit" | "fail"), Some(_)) => {

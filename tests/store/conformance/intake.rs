@@ -5,7 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use reelhook::{
-    lifecycle::{Awaiting, Change, Duty, Event, Job, JobId, NewJob, Note, Phase, Refusal, RetryMode, Successor, Task, TaskId, Why},
+    lifecycle::{
+        Awaiting, Change, Duty, Event, Job, JobId, NewJob, Note, Phase, Refusal, RetryMode, Successor, Task,
+        TaskId, Why,
+    },
     store::{Booked, IdempotencyKey, Insert, Inserted, Limits, Replaced, Store},
 };
 
