@@ -9,6 +9,7 @@ mod claim;
 mod committer;
 mod keys;
 mod ledger;
+mod log;
 mod open;
 mod read;
 mod record;

@@ -5,6 +5,7 @@ use sled::{IVec, Tree};
 use super::{
     callback::Heard,
     keys,
+    log::Reader,
     record::{self, Card},
     source::Source,
     txn::engine,
@@ -134,7 +135,7 @@ pub(super) fn callbacks(
 }
 
 /// An entry of a log that is damaged is said and passed over.
-fn readable<T>(entry: Result<T, Fault>, key: &[u8]) -> Result<Option<T>, StoreError> {
+pub(super) fn readable<T>(entry: Result<T, Fault>, key: &[u8]) -> Result<Option<T>, StoreError> {
     match entry {
         Ok(entry) => Ok(Some(entry)),
         Err(Fault::Damaged) => {
@@ -158,29 +159,20 @@ pub(super) fn events(
         page.read_to = after;
         return Ok(page);
     };
-    let mut numbers: Box<dyn Iterator<Item = Result<u64, StoreError>>> = match filter.job {
-        Some(job) => {
-            let trail = record::read_trail(tree, job).or_else(|fault| match fault {
-                Fault::Damaged => Ok(None),
-                fault => Err(fault.of(|| job.to_string())),
-            })?;
-            let events = trail.unwrap_or_default().events.into_iter();
-            Box::new(events.filter(move |seq| (first..=newest).contains(seq)).map(Ok))
-        }
-        None => {
-            let rows = tree.range(keys::event(first)..keys::event(newest.saturating_add(1)));
-            let keys = rows.keys().map(|key| key.map_err(engine));
-            Box::new(keys.filter_map(|key| key.map(|key| keys::parse_seq(&key)).transpose()))
-        }
-    };
+    let mut trail = filter.job.map(|job| trail(tree, job)).transpose()?;
+    let (mut log, mut next) = (Reader::new(tree, newest), first);
     let (mut looked_at, mut tagged) = (0, None);
-    while let Some(seq) = numbers.next().transpose()? {
+    while let Some(from) = trail.as_mut().map_or(Some(next), |trail| trail.find(|seq| *seq >= first)) {
+        let Some((seq, event)) = log.from(from)? else { break };
+        if trail.is_some() && seq != from {
+            continue; // that one is not kept any more
+        }
         if page.events.len() == limit || looked_at == LOG_LOOKED_AT {
             (page.read_to, page.more) = (seq - 1, true);
             break;
         }
         looked_at += 1;
-        let Some(event) = event(tree, seq)? else { continue };
+        next = seq + 1;
         if wanted(tree, filter, &event, &mut tagged)? {
             page.events.push(LogEntry { seq, event });
         }
@@ -188,13 +180,13 @@ pub(super) fn events(
     Ok(page)
 }
 
-/// The event of a number, if it is kept and can be read.
-fn event(tree: &Tree, seq: u64) -> Result<Option<EventRecord>, StoreError> {
-    let key = keys::event(seq);
-    let entry = value::read(tree, &key).and_then(|entry| {
-        entry.map(|entry| serde_json::from_slice(&entry).map_err(|_| Fault::Damaged)).transpose()
-    });
-    readable(entry, &key).map(Option::flatten)
+/// The numbers of a job's events; none of one that is gone or cannot be read.
+fn trail(tree: &Tree, job: JobId) -> Result<std::vec::IntoIter<u64>, StoreError> {
+    let trail = match record::read_trail(tree, job) {
+        Err(Fault::Damaged) => None,
+        trail => trail.map_err(|fault| fault.of(|| job.to_string()))?,
+    };
+    Ok(trail.unwrap_or_default().events.into_iter())
 }
 
 /// Whether the filter takes the event. `tagged` remembers the last job that was looked up for its tags.

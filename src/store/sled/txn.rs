@@ -5,12 +5,12 @@ use std::{collections::BTreeMap, ops::Bound};
 use sled::{Batch, IVec, Tree};
 
 use super::{
-    keys,
+    keys, log,
     source::{Row, Source},
     state::State,
     value,
 };
-use crate::store::StoreError;
+use crate::{lifecycle::Millis, store::StoreError};
 
 type Writes = BTreeMap<IVec, Option<IVec>>;
 
@@ -21,6 +21,8 @@ pub(super) struct Txn {
     pub(super) state: State,
     stored: State,
     writes: Writes,
+    /// Events in the order of their numbers, the first of which follows the stored head's.
+    events: Vec<Vec<u8>>,
     bytes: usize,
     /// What a request that fails half-way has to put back.
     undo: Vec<(IVec, Option<Option<IVec>>)>,
@@ -70,7 +72,7 @@ impl Source for Txn {
 impl Txn {
     pub(super) fn new(tree: Tree, state: State) -> Self {
         let (writes, undo) = (Writes::new(), Vec::new());
-        Self { tree, state, stored: state, writes, bytes: 0, undo, before: state }
+        Self { tree, state, stored: state, writes, events: Vec::new(), bytes: 0, undo, before: state }
     }
 
     /// Runs one request; when it fails, nothing of it stays.
@@ -80,9 +82,11 @@ impl Txn {
     ) -> Result<T, StoreError> {
         self.undo.clear();
         self.before = self.state;
+        let logged = self.events.len();
         let verdict = judge(self);
         if verdict.is_err() {
             self.state = self.before;
+            self.events.truncate(logged);
             while let Some((key, value)) = self.undo.pop() {
                 match value {
                     Some(value) => self.writes.insert(key, value),
@@ -98,6 +102,15 @@ impl Txn {
         self.bytes += key.len() + value.as_ref().map_or(0, |value| value.len());
         let before = self.writes.insert(key.clone(), value);
         self.undo.push((key, before));
+    }
+
+    /// Appends an event to the log; its number.
+    pub(super) fn log(&mut self, time: Millis, event: &[u8]) -> u64 {
+        self.state.head.newest += 1;
+        self.state.head.clock = Some(time);
+        self.bytes += event.len();
+        self.events.push(event.to_vec());
+        self.state.head.newest
     }
 
     /// Sets an entry of an index, which is all in its key.
@@ -153,6 +166,9 @@ impl Txn {
 
     /// Everything that the group writes, if anything, with the state after it.
     pub(super) fn batch(&mut self) -> Result<Option<Batch>, StoreError> {
+        for (first, page) in log::pages(self.stored.head.newest + 1, std::mem::take(&mut self.events)) {
+            self.put_new(&keys::event(first), &page);
+        }
         if self.state.head != self.stored.head {
             let head = json(&self.state.head)?;
             self.put(keys::HEAD, &head)?;

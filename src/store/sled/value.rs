@@ -14,6 +14,8 @@ pub(super) const SCHEMA: u16 = 1;
 const LAYOUT: u8 = 1;
 /// Layout, checksum, schema, length of the payload.
 const HEADER: usize = 1 + 4 + 2 + 8;
+/// Longest payload that needs no pieces, in bytes.
+pub(super) const SHORT: usize = MAX - HEADER;
 
 /// A value cannot be read.
 #[derive(Debug)]

@@ -170,7 +170,7 @@ fn create(txn: &mut Txn, new: &New) -> Result<(), StoreError> {
     if let Task::Free(key) = task(txn, &new.record, 0)? {
         txn.put(&key, id.as_bytes())?;
     }
-    let trail = Trail { events: vec![log(txn, &new.event)], seen: Vec::new() };
+    let trail = Trail { events: vec![txn.log(new.event.time, &new.event.json)], seen: Vec::new() };
     store(txn, &new.record, None, &trail);
     new.reserved.map_or(Ok(()), |booking| ledger::book(txn, booking))
 }
@@ -197,7 +197,7 @@ pub(super) fn replace_having_seen(
         Task::Settled => {}
     }
     let mut trail = std::mem::take(&mut old.trail);
-    trail.events.extend(write.events.iter().map(|entry| log(txn, entry)));
+    trail.events.extend(write.events.iter().map(|entry| txn.log(entry.time, &entry.json)));
     trail.seen.extend(delivery.filter(|delivery| !trail.seen.contains(delivery)));
     store(txn, record, Some(&old), &trail);
     for (key, delivery) in &write.deliveries {
@@ -280,12 +280,4 @@ fn store(txn: &mut Txn, record: &Record, old: Option<&Former>, trail: &Trail) {
         _ => {}
     }
     txn.state.tally.moved(before, Some(card));
-}
-
-/// Appends an event; its number.
-fn log(txn: &mut Txn, entry: &Entry) -> u64 {
-    let seq = txn.state.head.newest + 1;
-    (txn.state.head.newest, txn.state.head.clock) = (seq, Some(entry.time));
-    txn.put_new(&keys::event(seq), &entry.json);
-    seq
 }

@@ -1,0 +1,88 @@
+//! The event log in pages: what a group appends is written together, for an entry of its own in the tree costs an
+//! event far more than its bytes do.
+//!
+//! A page is stored under the number of its first event, the JSON of one event after that of the other.
+
+use std::ops::Bound;
+
+use sled::{IVec, Tree};
+
+use super::{
+    keys,
+    read::readable,
+    txn::engine,
+    value::{self, Fault},
+};
+use crate::{lifecycle::EventRecord, store::StoreError};
+
+/// Gathers events, numbered from `first` on, into pages that are one stored value each, or one long event: the number
+/// of the first of each, and the payload.
+pub(super) fn pages(first: u64, events: Vec<Vec<u8>>) -> Vec<(u64, Vec<u8>)> {
+    let mut pages: Vec<(u64, Vec<u8>)> = Vec::new();
+    for (seq, event) in (first..).zip(events) {
+        match pages.last_mut() {
+            Some((_, page)) if page.len() + event.len() <= value::SHORT => page.extend_from_slice(&event),
+            _ => pages.push((seq, event)),
+        }
+    }
+    pages
+}
+
+/// Looks events up by number, best in rising order: it keeps the page that it read last.
+pub(super) struct Reader<'a> {
+    tree: &'a Tree,
+    newest: u64,
+    page: Vec<(u64, EventRecord)>,
+}
+
+impl<'a> Reader<'a> {
+    /// Reads up to `newest`, the durable end.
+    pub(super) fn new(tree: &'a Tree, newest: u64) -> Self {
+        Self { tree, newest, page: Vec::new() }
+    }
+
+    /// The first event that has the number `seq` or a higher one, is kept and can be read.
+    pub(super) fn from(&mut self, seq: u64) -> Result<Option<(u64, EventRecord)>, StoreError> {
+        let bounds = self.page.first().zip(self.page.last());
+        if !bounds.is_some_and(|((first, _), (last, _))| (*first..=*last).contains(&seq)) {
+            self.load(seq)?;
+        }
+        Ok(self.page.iter().find(|(number, _)| (seq..=self.newest).contains(number)).cloned())
+    }
+
+    /// Reads the page that holds `seq`, or else the next one.
+    fn load(&mut self, seq: u64) -> Result<(), StoreError> {
+        let (at, end) = (keys::event(seq), keys::event(self.newest));
+        let holding = self.tree.range(vec![keys::EVENT]..=at.clone()).next_back();
+        let following = (at < end).then(|| self.tree.range((Bound::Excluded(at), Bound::Included(end))));
+        for row in holding.into_iter().chain(following.into_iter().flatten()) {
+            let (key, head) = row.map_err(engine)?;
+            self.page = readable(parse(self.tree, &key, &head), &key)?.unwrap_or_default();
+            if self.page.last().is_some_and(|(last, _)| *last >= seq) {
+                return Ok(());
+            }
+        }
+        self.page.clear();
+        Ok(())
+    }
+}
+
+fn parse(tree: &Tree, key: &[u8], head: &IVec) -> Result<Vec<(u64, EventRecord)>, Fault> {
+    let first = keys::parse_seq(key).ok_or(Fault::Damaged)?;
+    let page = value::join(tree, key, head)?;
+    let events = serde_json::Deserializer::from_slice(&page).into_iter();
+    (first..).zip(events).map(|(seq, event)| Ok((seq, event.map_err(|_| Fault::Damaged)?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_is_closed_before_it_needs_pieces_and_a_long_event_has_one_of_its_own() {
+        let events = vec![vec![1; 2000], vec![2; 2000], vec![3; 2000], vec![4; 9000], vec![5; 10]];
+        let pages = pages(7, events);
+        let shape: Vec<_> = pages.iter().map(|(first, page)| (*first, page.len())).collect();
+        assert_eq!(shape, [(7, 4000), (9, 2000), (10, 9000), (11, 10)]);
+    }
+}
