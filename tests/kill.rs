@@ -85,6 +85,10 @@ async fn submit(server: &Process, prompt: &str) -> String {
 }
 
 async fn until(server: &Process, id: &str, phase: &str) -> Value {
+    until_so(server, id, phase, |_| true).await
+}
+
+async fn until_so(server: &Process, id: &str, phase: &str, so: impl Fn(&Value) -> bool) -> Value {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     let mut etag = String::new();
     loop {
@@ -96,7 +100,7 @@ async fn until(server: &Process, id: &str, phase: &str) -> Value {
             continue;
         }
         let job: Value = answer.json().await.unwrap();
-        if job["phase"] == phase {
+        if job["phase"] == phase && so(&job) {
             return job;
         }
         assert!(job["phase"] != "done" && tokio::time::Instant::now() < deadline, "not {phase}: {job:#}");
@@ -158,6 +162,8 @@ async fn killed_while_queued_it_is_submitted_once() {
     stage.configure(&format!("http://127.0.0.1:{}", free_port()), "60s");
     let server = stage.serve().await;
     let id = submit(&server, "a fox").await;
+    // After a call that provably was not sent: killed in the middle of one, nobody could prove it.
+    until_so(&server, &id, "queued", |job| job["attempts"]["submit"] == 1).await;
     server.kill();
     stage.configure(stage.sandbox.url().as_str(), "60s");
     let server = stage.serve().await;
