@@ -102,19 +102,20 @@ impl Server {
         let guard = Guard::new(config.egress.allow.clone());
         let downloader = Downloader::new(Arc::clone(&archive), guard, config.download.clone())?;
         let upstream = Upstream::new(&config.upstream)?;
-        let lanes = Running::start(Arc::clone(&app), upstream, downloader, Arc::clone(&archive));
         let streams = CancellationToken::new();
         let ready = Arc::new(AtomicBool::new(false));
         let keys = Keys::load(&config)?;
         let context = Arc::new(Context {
             app: Arc::clone(&app),
-            archive,
+            archive: Arc::clone(&archive),
             keys,
             stop: streams.clone(),
             ready: Arc::clone(&ready),
         });
         let servers =
             [inbound::serve_api(api, Arc::clone(&context))?, inbound::serve_callbacks(callback, context)?];
+        // Last: a server that does not start has sent nothing to anybody.
+        let lanes = Running::start(Arc::clone(&app), upstream, downloader, archive);
         let listeners = servers.map(|server| (server.handle(), tokio::spawn(server))).into();
         ready.store(true, Ordering::Release);
         tracing::info!(api = %api_address, callback = %callback_address, "reelhook is ready");

@@ -48,7 +48,8 @@ where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     // The listeners' own comings and goings are no news, unless they are asked for.
-    let filter = EnvFilter::builder().parse(format!("actix_server=warn,{}", log.level))?;
+    // What the store's engine traces is the bytes of records: prompts, and the secrets that are kept there.
+    let filter = EnvFilter::builder().parse(format!("actix_server=warn,{},sled=warn", log.level))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(terminal);
     let text = match log.format {
         LogFormat::Auto => terminal,
@@ -92,6 +93,7 @@ mod tests {
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(job_id = "job_1", "stored");
             tracing::debug!(target: "reelhook::runner", "claimed");
+            tracing::trace!(target: "sled::pagecache", "the bytes of a record");
         });
         let bytes = buffer.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
@@ -122,6 +124,13 @@ mod tests {
         assert!(!logged("info", LogFormat::Text, false).contains("claimed"));
         let lines = logged("warn,reelhook::runner=debug", LogFormat::Text, false);
         assert!(lines.contains("claimed") && !lines.contains("stored"), "{lines}");
+    }
+
+    #[test]
+    fn the_bytes_of_records_are_not_logged_however_much_is() {
+        for level in ["trace", "trace,sled=trace", "sled=trace"] {
+            assert!(!logged(level, LogFormat::Text, false).contains("bytes of a record"), "{level}");
+        }
     }
 
     #[test]

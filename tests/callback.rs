@@ -126,6 +126,18 @@ async fn an_oversized_body_is_ignored_and_the_job_is_looked_at_all_the_same() {
 }
 
 #[tokio::test]
+async fn a_body_that_cannot_be_read_makes_the_job_looked_at_and_is_taken_when_it_comes_in_order() {
+    let (world, id, path) = waiting().await;
+    let post = || world.http.post(world.callback_url(&path)).header("webhook-id", "msg_1");
+    let packed = post().header(header::CONTENT_ENCODING, "gzip").body("packed").send().await.unwrap();
+    assert_eq!(packed.status(), 415);
+    let plain = post().json(&json!({ "task_id": "task-1", "status": "done" })).send().await.unwrap();
+    assert_eq!(plain.status(), 200);
+    assert_eq!(verdicts(&world, &id).await, ["malformed", "matched"]);
+    assert_eq!(world.get(&format!("/v1/jobs/{id}")).await["callback"]["received"], 2);
+}
+
+#[tokio::test]
 async fn a_signature_that_does_not_verify_is_refused_and_the_job_is_looked_at_all_the_same() {
     let secret = secrecy::SecretString::from("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
     let configured = secret.clone();
@@ -238,7 +250,7 @@ async fn a_body_that_stalls_or_trickles_is_given_up() {
     for answer in [stalled, trickling] {
         assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
     }
-    assert_eq!(verdicts(&world, &id).await, [""; 0]);
+    assert_eq!(verdicts(&world, &id).await, ["malformed"; 2], "and the job is looked at");
 }
 
 #[tokio::test]

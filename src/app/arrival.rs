@@ -13,7 +13,7 @@ use crate::{
 /// A callback whose token is valid.
 #[derive(Clone, Debug)]
 pub struct Incoming {
-    /// The body; empty when it was too large to read.
+    /// The body; empty when it could not be read.
     pub body: Bytes,
     /// By which the sender tells deliveries apart, else the body's hash.
     pub delivery_id: String,
@@ -26,8 +26,8 @@ pub struct Incoming {
 pub enum Refused {
     /// Its signature does not verify.
     Signature(String),
-    /// It is larger than `[callback] body_limit`.
-    TooLarge,
+    /// It could not be read: too large, compressed, or not complete.
+    Unread(String),
 }
 
 /// A callback is remembered, durably.
@@ -56,11 +56,16 @@ impl App {
         let challenge = read.as_ref().ok().and_then(|note| note.challenge.clone());
         let mut record = self.record(id, &incoming, &read)?;
         let task = record.task_id.clone().map(TaskId);
+        // A delivery that was refused is not one that was heard: the sender may repeat it, in order then.
+        let delivery_id = match &incoming.refused {
+            Some(_) => format!("refused:{}", incoming.delivery_id),
+            None => incoming.delivery_id.clone(),
+        };
         loop {
             let job = self.store.load(id).await?;
-            let duplicate = self.store.seen(id, &incoming.delivery_id).await?;
+            let duplicate = self.store.seen(id, &delivery_id).await?;
             record.verdict = verdict(job.as_ref(), duplicate, &incoming, &read);
-            let keeps = job.as_ref().is_none_or(|job| has_room(job, record.bytes));
+            let keeps = job.as_ref().map_or(!duplicate, |job| has_room(job, record.bytes));
             let note = Note {
                 task: task.clone(),
                 duplicate,
@@ -80,7 +85,7 @@ impl App {
                         incoming.body.clone()
                     },
                     job_id: id,
-                    delivery_id: incoming.delivery_id.clone(),
+                    delivery_id: delivery_id.clone(),
                     change: change.take(),
                 };
                 match (self.store.callback(arrival).await?, &job, next) {
@@ -114,8 +119,7 @@ impl App {
         getrandom::fill(&mut unique).map_err(|_| AppError::NoEntropy)?;
         let report = read.as_ref().ok().map(|note| &note.report);
         let detail = match (&incoming.refused, read) {
-            (Some(Refused::Signature(why)), _) => Some(why.clone()),
-            (Some(Refused::TooLarge), _) => Some("the body is larger than [callback] body_limit".to_owned()),
+            (Some(Refused::Signature(why) | Refused::Unread(why)), _) => Some(why.clone()),
             (None, Err(Some(malformed))) => Some(malformed.to_string()),
             (None, _) => None,
         };
@@ -143,8 +147,9 @@ fn verdict(
     match (job, &incoming.refused, read) {
         (None, _, _) => Verdict::Unmatched,
         (_, Some(Refused::Signature(_)), _) => Verdict::Forged,
+        (_, Some(Refused::Unread(_)), _) => Verdict::Malformed,
         _ if duplicate => Verdict::Duplicate,
-        (_, Some(Refused::TooLarge), _) | (_, None, Err(_)) => Verdict::Malformed,
+        (_, None, Err(_)) => Verdict::Malformed,
         (Some(job), None, Ok(_)) if matches!(job.phase, Phase::Settled { .. }) => Verdict::Late,
         (Some(_), None, Ok(_)) => Verdict::Matched,
     }

@@ -1,9 +1,12 @@
 //! The one way a record changes.
 
+use std::sync::Arc;
+
 use super::{App, AppError, trace};
 use crate::{
-    lifecycle::{Change, Event, Job, JobId, TaskId},
-    store::Replaced,
+    lifecycle::{Change, Duty, Event, Job, JobId, TaskId},
+    provider::token::TOKEN_LENGTH,
+    store::{Claim, Replaced, StoreError},
 };
 
 /// What an event did. Durable, also when it did nothing.
@@ -56,7 +59,7 @@ impl App {
                 self.store.barrier().await?;
                 return Ok(Applied::Nothing(Box::new(job)));
             };
-            keep_evidence(&mut change, evidence);
+            keep_evidence(&mut change, evidence.map(|raw| self.without_token(id, raw)));
             let next = change.job.clone();
             match self.store.replace(change).await? {
                 Replaced::Done { successor } => {
@@ -67,6 +70,34 @@ impl App {
                 Replaced::TaskTaken(owner) => event = contradiction(&next, event, owner)?,
             }
         }
+    }
+
+    /// Takes up to `max` jobs for which a duty is due, durably.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn claim(&self, duty: Duty, max: usize) -> Result<Vec<Job>, StoreError> {
+        let in_flight = self.config.upstream.max_in_flight as u64;
+        let claim = Claim { duty, max, in_flight, now: self.now(), policy: Arc::clone(&self.policy) };
+        let jobs = self.store.claim(claim).await?;
+        jobs.iter().for_each(trace::claimed);
+        Ok(jobs)
+    }
+
+    /// An upstream may echo the address that it is to call, and the token in it opens the callback route.
+    fn without_token(&self, id: JobId, raw: &str) -> String {
+        let id = id.to_string();
+        let is_hex = |c: char| c.is_ascii_hexdigit();
+        let redacted = raw.split_inclusive(|c| !is_hex(c)).map(|piece| {
+            let run = piece.trim_end_matches(|c| !is_hex(c));
+            match run.len().checked_sub(TOKEN_LENGTH).map(|at| run.split_at(at)) {
+                Some((before, token)) if self.token_is_valid(&id, token) => {
+                    format!("{before}[redacted]{}", &piece[run.len()..])
+                }
+                _ => piece.to_owned(),
+            }
+        });
+        redacted.collect()
     }
 }
 
@@ -79,7 +110,7 @@ pub(super) fn contradiction(next: &Job, event: Event, owner: JobId) -> Result<Ev
     }
 }
 
-fn keep_evidence(change: &mut Change, evidence: Option<&str>) {
+fn keep_evidence(change: &mut Change, evidence: Option<String>) {
     if let (Some(raw), Some(data)) =
         (evidence, change.events.last_mut().and_then(|event| event.data.as_object_mut()))
     {

@@ -173,6 +173,17 @@ impl App {
         Ok(checked)
     }
 
+    /// Whether the ledger has room for a job that no insert judges, since it replaces another.
+    pub(super) async fn within_budget(&self, estimated: u64) -> Result<(), AppError> {
+        let (budget, booked) = (self.config.budget, self.store.booked(self.now()).await?);
+        let periods =
+            [("daily", booked.day, budget.daily_credits), ("monthly", booked.month, budget.monthly_credits)];
+        let over = periods.into_iter().find(|(_, booked, limit)| *limit > 0 && booked + estimated > *limit);
+        over.map_or(Ok(()), |(period, booked, limit)| {
+            Err(AppError::OverBudget { period, estimated, booked, limit })
+        })
+    }
+
     pub(super) fn within_job_limit(&self, estimated: u64) -> Result<(), AppError> {
         let limit = self.config.budget.per_job_credits;
         if limit > 0 && estimated > limit {

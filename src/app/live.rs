@@ -84,6 +84,8 @@ impl App {
                 Until::Past(revision) => job.revision != revision,
             };
             if reached {
+                // What is told as the end must be so after a crash, too.
+                self.store.barrier().await?;
                 return Ok(job);
             }
             match tokio::time::timeout_at(deadline, wake.changed()).await {

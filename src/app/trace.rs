@@ -16,10 +16,26 @@ pub(super) fn created(job: &Job) {
 
 /// A job changed; said when its phase did.
 pub(super) fn changed(before: &Job, after: &Job) {
-    let (from, to) = (before.phase_name(), after.phase_name());
-    if from == to {
-        return;
+    if before.phase_name() != after.phase_name() {
+        moved(before.phase_name(), after);
     }
+}
+
+/// A claim was written; said when it moved the job on, as those of the submit lane and of time limits do.
+pub(super) fn claimed(job: &Job) {
+    let from = match &job.phase {
+        Phase::Sending | Phase::Settled { .. } => "queued",
+        Phase::Unknown { .. } => "sending",
+        Phase::Held { .. } if job.callback.expected => "unknown",
+        // Without a callback to hope for, a lost answer is a person's affair at once.
+        Phase::Held { .. } => "sending",
+        Phase::Queued { .. } | Phase::Awaiting(_) | Phase::Fetching { .. } => return,
+    };
+    moved(from, job);
+}
+
+fn moved(from: &'static str, after: &Job) {
+    let to = after.phase_name();
     counter!("reelhook_job_transitions_total", "from" => from, "to" => to).increment(1);
     let task = after.task.as_ref().map(|task| tracing::field::display(&task.id));
     match &after.phase {

@@ -8,13 +8,7 @@ use actix_web::{
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{
-    Context,
-    body::{self, Fault},
-    finish::protect,
-    kinds,
-    problem::Problem,
-};
+use super::{Context, body, finish::protect, kinds, problem::Problem};
 use crate::{
     app::{Incoming, Refused},
     lifecycle::JobId,
@@ -73,11 +67,8 @@ async fn arrive(
     let read = body::read(request.headers(), &mut payload.into_inner(), settings.body_limit).await;
     let (body, mut refused, mut answer) = match read {
         Ok(body) => (body, None, None),
-        // Not believed, but something happened: the job is looked at.
-        Err(fault @ Fault::TooLarge(_)) => {
-            (Bytes::new(), Some(Refused::TooLarge), Some(Problem::from(fault)))
-        }
-        Err(fault) => return Err(fault.into()),
+        // Not read, but something happened, and its sender may never say it again: the job is looked at.
+        Err(fault) => (Bytes::new(), Some(Refused::Unread(fault.to_string())), Some(Problem::from(fault))),
     };
     if answer.is_none() {
         let seconds = context.app.now().0.div_euclid(1_000);

@@ -18,9 +18,8 @@ use super::{
 use crate::{
     app::Resolution,
     lifecycle::{Outcome, RetryMode, TaskId},
+    provider::request::valid_task_id,
 };
-
-const TASK_ID_MAX: usize = 128;
 
 #[derive(Serialize)]
 struct Canceled {
@@ -64,11 +63,10 @@ pub(super) async fn resolve(
     let mut members = Members::of(body.0, &["action", "task_id"], "")?;
     let action = members.choice("action", &["attach", "resubmit", "fail"]);
     let task = members.text("task_id");
-    let is_usable =
-        |task: &String| (1..=TASK_ID_MAX).contains(&task.len()) && !task.contains(char::is_control);
     match (action, &task) {
-        (Some("attach"), task) if !task.as_ref().is_some_and(is_usable) => {
-            let detail = format!("attach needs the upstream's task_id, of 1 to {TASK_ID_MAX} characters");
+        (Some("attach"), task) if !task.as_deref().is_some_and(valid_task_id) => {
+            let detail =
+                "attach needs the upstream's task_id: 1 to 128 of the characters A-Z a-z 0-9 . _ : ~ -";
             members.wrong("task_id", "required", detail);
         }
         (Some("resubmit" | "fail"), Some(_)) => {

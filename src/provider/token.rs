@@ -6,6 +6,9 @@ use sha2::Sha256;
 
 const SECRET_MIN: usize = 16;
 
+/// Characters of a token.
+pub const TOKEN_LENGTH: usize = 64;
+
 /// What a token opens. It is part of what is signed, so a token made for one purpose never opens the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {

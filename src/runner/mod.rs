@@ -21,7 +21,7 @@ use crate::{
     app::{App, AppError, Applied, RENEW_EVERY},
     lifecycle::{Duty, Event, Job, JobId},
     outbound::{archive::Archive, download::Downloader, upstream::Upstream},
-    store::{Claim, StoreError},
+    store::StoreError,
 };
 use gate::Gate;
 
@@ -62,7 +62,8 @@ impl Running {
             NonZeroU32::new(app.config().upstream.requests_per_minute).unwrap_or(NonZeroU32::MIN);
         let runner = Arc::new(Runner {
             gate: Gate::new(app.config().upstream.probe_after),
-            pacer: RateLimiter::direct(Quota::per_minute(per_minute)),
+            // Evenly: a minute's calls at once, and then those of the next, would be two minutes' in one.
+            pacer: RateLimiter::direct(Quota::per_minute(per_minute).allow_burst(NonZeroU32::MIN)),
             stop: CancellationToken::new(),
             abort: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -174,17 +175,8 @@ impl Runner {
     }
 
     async fn claim(&self, duty: Duty) -> Result<Vec<Job>, StoreError> {
-        let jobs = self
-            .app
-            .store()
-            .claim(Claim {
-                duty,
-                max: if duty == Duty::Expire { EXPIRE_BATCH } else { 1 },
-                in_flight: self.app.config().upstream.max_in_flight as u64,
-                now: self.app.now(),
-                policy: Arc::clone(self.app.policy()),
-            })
-            .await?;
+        let max = if duty == Duty::Expire { EXPIRE_BATCH } else { 1 };
+        let jobs = self.app.claim(duty, max).await?;
         if jobs.is_empty() {
             // Due, but not to be had, since somebody was faster: something has to change first.
             let mut wake = self.app.store().wake();
@@ -203,17 +195,16 @@ impl Runner {
     }
 
     /// Applies an answer, however long the store takes to be there again: an answer about money is never dropped
-    /// while the process lives. Nothing, when the job is gone or the process ends.
+    /// while the process lives. Even when the process ends it is tried once more, since it may be the only word of a
+    /// task that was paid for. Nothing, when the job is gone, its record is damaged, or the store is away to the end.
     async fn record(&self, id: JobId, event: &Event, evidence: Option<&str>) -> Option<Applied> {
         let patience = ExponentialBuilder::new().with_max_delay(Duration::from_secs(5)).without_max_times();
         let stored = (|| self.app.apply_with(id, event, evidence))
             .retry(patience.with_jitter())
-            .when(|error| matches!(error, AppError::Store(_)))
-            .notify(|error, wait| warn!(job = %id, %error, ?wait, "an answer waits for the store"));
-        tokio::select! {
-            stored = stored => stored.inspect_err(|error| error!(job = %id, %error, "an answer was not recorded")).ok(),
-            () = self.abort.cancelled() => None,
-        }
+            .when(|error| may_heal(error) && !self.abort.is_cancelled())
+            .notify(|error, wait| warn!(job = %id, %error, ?wait, "an answer waits for the store"))
+            .await;
+        stored.inspect_err(|error| error!(job = %id, %error, "an answer was not recorded")).ok()
     }
 
     /// Does `work` for a claim, renewing its lease meanwhile. Ends early, without a result, when the claim is lost
@@ -253,6 +244,11 @@ impl Runner {
             }
         }
     }
+}
+
+/// A damaged record stays damaged: to wait for it would keep its slot for ever.
+const fn may_heal(error: &AppError) -> bool {
+    matches!(error, AppError::Store(error) if !matches!(error, StoreError::Damaged(_)))
 }
 
 fn closed() -> StoreError {

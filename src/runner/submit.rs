@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
 use tracing::warn;
 
 use super::Runner;
@@ -19,7 +18,7 @@ impl Runner {
     pub(super) async fn submit(&self, job: Job) {
         let Some(lease) = job.lease else { return };
         // The claim was written before this; a byte that leaves later than this could outlive the lease.
-        let last_moment = Instant::now() + self.margin(&job);
+        let last_moment = self.app.clock().elapsed() + self.margin(&job);
         let document = match self.app.document(job.id).await {
             Ok(document) => document,
             Err(error) => {
@@ -30,8 +29,8 @@ impl Runner {
         };
         let callback_url = job.callback.expected.then(|| self.app.callback_url(job.id)).flatten();
         let body = request::create_body(&document.input, callback_url.as_ref().map(url::Url::as_str));
-        if Instant::now() >= last_moment {
-            let refusal = Refusal::NotSent("this machine was too slow; nothing was sent".to_owned());
+        if let Some(why) = self.too_late(last_moment) {
+            let refusal = Refusal::NotSent(format!("{why}; nothing was sent"));
             self.record(job.id, &Event::Refused(refusal, lease), None).await;
             return;
         }
@@ -51,18 +50,29 @@ impl Runner {
         self.record(job.id, &event, evidence.as_deref()).await;
     }
 
+    /// Why the call must not begin any more. By the clock that counts on while the machine sleeps, as the lease does;
+    /// and not while the process ends, which would cut it off from its answer.
+    fn too_late(&self, last_moment: Duration) -> Option<&'static str> {
+        if self.stop.is_cancelled() {
+            return Some("the server is stopping");
+        }
+        (self.app.clock().elapsed() >= last_moment).then_some("this machine was too slow")
+    }
+
     /// How long after the claim the first byte may leave.
     fn margin(&self, job: &Job) -> Duration {
         let timeout = self.app.config().upstream.submit_timeout;
-        let left = job.due_at.map_or(0, |at| at.since(self.app.now())).max(0);
+        let left =
+            job.due_at.map_or(0, |at| at.since(self.app.now())).clamp(0, self.app.policy().submit_lease);
         Duration::from_millis(left.cast_unsigned()).saturating_sub(timeout)
     }
 
     fn answered(&self, job: &Job, answer: SubmitAnswer, lease: u64) -> Event {
         match answer {
             SubmitAnswer::Accepted { task_id } => Event::Accepted(TaskId(task_id), lease),
-            SubmitAnswer::Unknown { why, without_id } => {
-                warn!(job = %job.id, why, "the answer to the create call does not say what became of it");
+            SubmitAnswer::Unknown { without_id, .. } => {
+                // Not its words, which may quote the prompt or the callback URL; the timeline has them.
+                warn!(job = %job.id, "the answer to the create call does not say what became of it");
                 Event::Unknown(if without_id { Why::AcceptedWithoutId } else { Why::AnswerLost }, lease)
             }
             SubmitAnswer::Refused(refusal) => Event::Refused(self.refusal(job, refusal), lease),

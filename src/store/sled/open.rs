@@ -58,13 +58,12 @@ fn unreadable(path: &Path, why: &str) -> StoreError {
 fn open_here(config: &config::Store, now: Millis, policy: &Policy) -> Result<SledStore, StoreError> {
     let path = &config.path;
     let io = |error: io::Error| unreadable(path, &error.to_string());
-    let fresh = !path.join("db").exists();
+    let is_missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+    let made = path.ancestors().take_while(is_missing).count();
     fs::create_dir_all(path).map_err(io)?;
     let db = engine_of(config)?;
     let synced = File::open(path.join("db")).map_err(io)?;
-    if fresh {
-        sync_folders(path, &synced).map_err(io)?;
-    }
+    sync_folders(path, &synced, made).map_err(io)?;
     let since = jiff::Timestamp::from_millisecond(now.0).unwrap_or_default();
     fs::write(owner_file(path), format!("process {} (since {since})", std::process::id())).map_err(io)?;
 
@@ -140,12 +139,17 @@ fn set_snapshots_aside(path: &Path) -> io::Result<usize> {
     Ok(moved)
 }
 
-/// A file is only as durable as the folders that name it.
-fn sync_folders(path: &Path, db: &File) -> io::Result<()> {
+/// A file is only as durable as the folders that name it, `made` of which are new. At every start, since a process
+/// that was killed may have made them and not come to this.
+fn sync_folders(path: &Path, db: &File, made: usize) -> io::Result<()> {
+    let sync = |folder: &Path| File::open(folder)?.sync_all();
     db.sync_all()?;
-    File::open(path)?.sync_all()?;
-    let parent = path.canonicalize()?;
-    parent.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+    sync(path)?;
+    for above in path.canonicalize()?.ancestors().skip(1).take(made.max(1)) {
+        // One that was there before need not let us read it.
+        sync(above).or_else(|error| if made > 0 { Err(error) } else { Ok(()) })?;
+    }
+    Ok(())
 }
 
 /// Where the log and the tally stood.

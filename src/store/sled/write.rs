@@ -10,7 +10,7 @@ use super::{
     value::{self, Fault},
 };
 use crate::{
-    lifecycle::{Change, EventRecord, Job, JobId, Millis, Reservation, RetryMode, TaskId},
+    lifecycle::{Change, EventRecord, Job, JobId, Millis, Phase, Reservation, RetryMode, TaskId},
     store::{IdempotencyKey, Inserted, Limits, Replaced, StoreError},
 };
 
@@ -23,6 +23,7 @@ pub(super) struct Record {
     /// It follows another job up for free, and may so have that job's task.
     follows_up: bool,
     settled: bool,
+    queued: bool,
 }
 
 impl Record {
@@ -35,7 +36,8 @@ impl Record {
         let task = job.task.as_ref().map(|task| task.id.clone());
         let settled = job.outcome().is_some();
         let follows_up = job.retry_of.is_some() && job.attempts.submit == 0;
-        Ok(Self { id: job.id, encoded, task, retry_of: job.retry_of, follows_up, settled })
+        let queued = matches!(job.phase, Phase::Queued { .. });
+        Ok(Self { id: job.id, encoded, task, retry_of: job.retry_of, follows_up, settled, queued })
     }
 }
 
@@ -104,7 +106,7 @@ pub(super) fn insert(
         let same = fingerprint == key.fingerprint;
         return Ok(Some(if same { Inserted::Replayed(job) } else { Inserted::KeyReused(job.id) }));
     }
-    if limits.queued > 0 && txn.state.tally.queued() >= limits.queued {
+    if new.record.queued && limits.queued > 0 && txn.state.tally.queued() >= limits.queued {
         return Ok(Some(Inserted::QueueFull { limit: limits.queued }));
     }
     if let Some(reserved) = new.reserved

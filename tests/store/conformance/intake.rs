@@ -5,7 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use reelhook::{
-    lifecycle::{Change, Duty, Event, Job, JobId, NewJob, Note, Phase, Refusal, RetryMode, Successor, Why},
+    lifecycle::{
+        Awaiting, Change, Duty, Event, Job, JobId, NewJob, Note, Phase, Refusal, RetryMode, Successor, Task,
+        TaskId, Why,
+    },
     store::{Booked, IdempotencyKey, Insert, Inserted, Limits, Replaced, Store},
 };
 
@@ -129,6 +132,11 @@ pub(crate) async fn the_queue_limit_holds_under_concurrent_inserts(place: &dyn P
     store.claim(claim(Duty::Submit, 1, NOW)).await.unwrap();
     let next = store.insert(Insert { limits, ..insertion(job(13)) }).await.unwrap();
     assert!(matches!(next, Inserted::New(_)), "a job that is being sent is not queued");
+    let mut free = job(14);
+    free.task = Some(Task { id: TaskId("t".into()), proven: true });
+    free.phase = Phase::Awaiting(Awaiting::default());
+    let free = store.insert(Insert { limits, ..insertion(free) }).await.unwrap();
+    assert!(matches!(free, Inserted::New(_)), "nor is one that only asks about a task");
 }
 
 pub(crate) async fn of_concurrent_changes_of_one_revision_one_wins(place: &dyn Place) {
