@@ -1,7 +1,7 @@
 //! One log line and one count per change of state. Never a prompt, a link or a token.
 
 use metrics::counter;
-use tracing::info;
+use tracing::{debug, info};
 
 use crate::{
     lifecycle::{Job, JobId, Outcome, Phase},
@@ -57,7 +57,8 @@ fn moved(from: &'static str, after: &Job) {
     }
 }
 
-/// A callback was remembered.
+/// A callback was remembered. The inbound log has them all: a line is for those that may want looking into, so that a
+/// flood of callbacks is no flood of lines.
 pub(super) fn callback(id: JobId, verdict: Verdict) {
     let name = match verdict {
         Verdict::Matched => "matched",
@@ -68,5 +69,9 @@ pub(super) fn callback(id: JobId, verdict: Verdict) {
         Verdict::Malformed => "malformed",
     };
     counter!("reelhook_callbacks_total", "verdict" => name).increment(1);
-    info!(job = %id, verdict = name, "callback received");
+    if matches!(verdict, Verdict::Matched | Verdict::Duplicate) {
+        debug!(job = %id, verdict = name, "callback received");
+    } else {
+        info!(job = %id, verdict = name, "callback received");
+    }
 }
