@@ -1,6 +1,8 @@
 //! One log line and one count per change of state. Never a prompt, a link or a token.
 
 use metrics::counter;
+use serde::Serialize;
+use serde_json::json;
 use tracing::info;
 
 use crate::{
@@ -25,20 +27,25 @@ pub(super) fn changed(before: &Job, after: &Job) {
     match &after.phase {
         Phase::Settled { outcome: Outcome::Failed { code, .. } } => {
             // Not the message: an upstream may quote the prompt in it.
-            info!(job = %after.id, from, to, task, ?code, "job failed");
+            info!(job = %after.id, from, to, task, code = name(code), "job failed");
         }
         Phase::Settled { outcome } => {
-            let via = after.completed_via.map(tracing::field::debug);
+            let via = after.completed_via.as_ref().map(name);
             let bytes: u64 = after.files().map(|file| file.bytes).sum();
             let end =
                 if matches!(outcome, Outcome::Stored { .. }) { "job succeeded" } else { "job canceled" };
             info!(job = %after.id, from, to, task, bytes, via, "{end}");
         }
         Phase::Held { why } => {
-            tracing::warn!(job = %after.id, from, to, task, ?why, "job held: a person must decide")
+            tracing::warn!(job = %after.id, from, to, task, why = name(why), "job held: a person must decide")
         }
         _ => info!(job = %after.id, from, to, task, "job moved on"),
     }
+}
+
+/// What the API calls it.
+fn name(value: &impl Serialize) -> String {
+    json!(value).as_str().unwrap_or_default().to_owned()
 }
 
 /// A callback was remembered.
