@@ -1,6 +1,8 @@
 //! One log line and one count per change of state. Never a prompt, a link or a token.
 
 use metrics::counter;
+use serde::Serialize;
+use serde_json::json;
 use tracing::{debug, info};
 
 use crate::{
@@ -41,37 +43,35 @@ fn moved(from: &'static str, after: &Job) {
     match &after.phase {
         Phase::Settled { outcome: Outcome::Failed { code, .. } } => {
             // Not the message: an upstream may quote the prompt in it.
-            info!(job = %after.id, from, to, task, ?code, "job failed");
+            info!(job = %after.id, from, to, task, code = name(code), "job failed");
         }
         Phase::Settled { outcome } => {
-            let via = after.completed_via.map(tracing::field::debug);
+            let via = after.completed_via.as_ref().map(name);
             let bytes: u64 = after.files().map(|file| file.bytes).sum();
             let end =
                 if matches!(outcome, Outcome::Stored { .. }) { "job succeeded" } else { "job canceled" };
             info!(job = %after.id, from, to, task, bytes, via, "{end}");
         }
         Phase::Held { why } => {
-            tracing::warn!(job = %after.id, from, to, task, ?why, "job held: a person must decide")
+            tracing::warn!(job = %after.id, from, to, task, why = name(why), "job held: a person must decide")
         }
         _ => info!(job = %after.id, from, to, task, "job moved on"),
     }
 }
 
+/// What the API calls it.
+fn name(value: &impl Serialize) -> String {
+    json!(value).as_str().unwrap_or_default().to_owned()
+}
+
 /// A callback was remembered. The inbound log has them all: a line is for those that may want looking into, so that a
 /// flood of callbacks is no flood of lines.
 pub(super) fn callback(id: JobId, verdict: Verdict) {
-    let name = match verdict {
-        Verdict::Matched => "matched",
-        Verdict::Duplicate => "duplicate",
-        Verdict::Late => "late",
-        Verdict::Unmatched => "unmatched",
-        Verdict::Forged => "forged",
-        Verdict::Malformed => "malformed",
-    };
-    counter!("reelhook_callbacks_total", "verdict" => name).increment(1);
+    let verdict_name = name(&verdict);
+    counter!("reelhook_callbacks_total", "verdict" => verdict_name.clone()).increment(1);
     if matches!(verdict, Verdict::Matched | Verdict::Duplicate) {
-        debug!(job = %id, verdict = name, "callback received");
+        debug!(job = %id, verdict = verdict_name, "callback received");
     } else {
-        info!(job = %id, verdict = name, "callback received");
+        info!(job = %id, verdict = verdict_name, "callback received");
     }
 }

@@ -129,7 +129,7 @@ impl Job {
                 let why = error.as_ref().map(|error| format!(" ({})", error.message)).unwrap_or_default();
                 let detail = format!(
                     "{id} is held{why}: whether it was paid for is uncertain and a person has to decide; \
-                     see `reelhook jobs get {id}`, then `reelhook jobs resolve {id}`"
+                     `reelhook jobs resolve {id} --action` attach, resubmit or fail"
                 );
                 Err(Failure::new(Exit::Held, detail))
             }

@@ -48,7 +48,7 @@ struct Create {
     /// What the key is called
     #[arg(long)]
     name: String,
-    /// What it may do
+    /// What it may do: submit, read, operate, admin; several with commas
     #[arg(long, value_delimiter = ',', required = true, value_parser = scope)]
     scopes: Vec<Scope>,
     /// How long it is good; without it, for ever

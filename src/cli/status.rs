@@ -26,6 +26,9 @@ pub(crate) async fn run(args: Args, connection: &Connection, output: &Output) ->
         output.document(&json!({ "ready": ready, "health": health, "stats": stats }))?;
     } else {
         output.line(if ready { "ready" } else { "not ready" })?;
+        if let Some(why) = health["checks"]["upstream"]["why"].as_str() {
+            output.note(&format!("submitting is paused, jobs stay queued; the upstream says: {why}"));
+        }
         let mut rows = Vec::new();
         flatten("health", &health, &mut rows);
         flatten("stats", &stats, &mut rows);

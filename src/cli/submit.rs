@@ -147,7 +147,12 @@ async fn finish(
     snapshot.job.outcome()?;
     match target {
         Some(target) => download::save(client, &snapshot.job, &target, output).await,
-        None => Ok(()),
+        None if output.is_json() => Ok(()),
+        None => {
+            let id = &snapshot.job.id;
+            output.note(&format!("{id} succeeded; `reelhook download {id}` copies the video here"));
+            Ok(())
+        }
     }
 }
 

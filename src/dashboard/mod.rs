@@ -21,12 +21,15 @@ pub struct Page {
     pub base: String,
     /// The present.
     pub now: Millis,
+    /// Why no create calls are made at the moment, if so; the upstream's words.
+    pub pause: Option<String>,
 }
 
 #[derive(Template)]
 #[template(path = "jobs.html")]
 struct Jobs<'a> {
     base: &'a str,
+    pause: Option<&'a str>,
     rows: Vec<Row>,
     more: bool,
     /// Name and number of jobs.
@@ -56,7 +59,8 @@ struct Problem<'a> {
 #[must_use]
 pub fn jobs(page: &Page, jobs: &crate::store::Page<Job>, counts: &Counts) -> String {
     let rows = jobs.items.iter().map(|job| Row::new(job, page.now)).collect();
-    render(&Jobs { base: &page.base, rows, more: jobs.more, totals: show::totals(counts) })
+    let pause = page.pause.as_deref();
+    render(&Jobs { base: &page.base, pause, rows, more: jobs.more, totals: show::totals(counts) })
 }
 
 /// One job with its timeline and its videos; `link` gives the address of a stored file by its name.
@@ -69,7 +73,7 @@ pub fn job(
     link: impl Fn(&str) -> String,
 ) -> String {
     let timeline = events.iter().map(|entry| Moment::new(entry, job.created_at)).collect();
-    render(&One { base: &page.base, job: Detail::new(job, document, page.now, link), timeline })
+    render(&One { base: &page.base, job: Detail::new(job, document, page, link), timeline })
 }
 
 /// What a kind of problem means.
@@ -116,7 +120,7 @@ mod tests {
 
     #[test]
     fn what_a_stranger_typed_is_escaped() {
-        let page = Page { base: String::new(), now: Millis(1_000) };
+        let page = Page { base: String::new(), now: Millis(1_000), pause: Some("<script>no credits".into()) };
         let new = NewJob { model: "<script>alert(1)</script>".into(), ..NewJob::default() };
         let job = Job::new(JobId::new(Millis(1), &[1; 10]), Millis(1), new);
         let mut document = Document::default();
@@ -129,6 +133,29 @@ mod tests {
         let one = super::job(&page, &job, &document, &[], |name| name.to_owned());
         for html in [list, one] {
             assert!(!html.contains("<script") && !html.contains("<img src=x"), "{html}");
+        }
+    }
+
+    #[test]
+    fn a_pause_is_told_on_the_list_and_on_a_job_that_waits() {
+        let page = |pause: Option<&str>| Page {
+            base: String::new(),
+            now: Millis(1_000),
+            pause: pause.map(str::to_owned),
+        };
+        let job = Job::new(JobId::new(Millis(1), &[1; 10]), Millis(1), NewJob::default());
+        let items = crate::store::Page { items: vec![job.clone()], more: false, read_to: None };
+        let html = |page: &Page| {
+            [
+                jobs(page, &items, &Counts::default()),
+                super::job(page, &job, &Document::default(), &[], str::to_owned),
+            ]
+        };
+        for html in html(&page(Some("insufficient credits"))) {
+            assert!(html.contains("insufficient credits"), "{html}");
+        }
+        for html in html(&page(None)) {
+            assert!(!html.contains("refuses"), "{html}");
         }
     }
 

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::Page;
 use crate::{
     app::Document,
     lifecycle::{Job, Millis, Outcome, Phase, Status, StoredFile, Why},
@@ -56,7 +57,7 @@ pub(super) struct Video {
 }
 
 impl Detail {
-    pub(super) fn new(job: &Job, document: &Document, now: Millis, link: impl Fn(&str) -> String) -> Self {
+    pub(super) fn new(job: &Job, document: &Document, page: &Page, link: impl Fn(&str) -> String) -> Self {
         let video = |file: &StoredFile| Video {
             name: file.name.clone(),
             link: link(&file.name),
@@ -65,9 +66,9 @@ impl Detail {
             sha256: file.sha256.clone(),
         };
         Self {
-            row: Row::new(job, now),
+            row: Row::new(job, page.now),
             is_open: !matches!(job.phase, Phase::Held { .. } | Phase::Settled { .. }),
-            remarks: remarks(job),
+            remarks: remarks(job, page.pause.as_deref()),
             facts: facts(job),
             prompt: document.input.get("prompt").and_then(Value::as_str).map(str::to_owned),
             input: serde_json::to_string_pretty(&document.input).unwrap_or_default(),
@@ -76,11 +77,20 @@ impl Detail {
     }
 }
 
-fn remarks(job: &Job) -> Vec<String> {
+fn remarks(job: &Job, pause: Option<&str>) -> Vec<String> {
     let mut remarks = Vec::new();
     match &job.phase {
+        Phase::Queued { .. } => remarks.extend(pause.map(|why| {
+            format!("The upstream refuses our key or credits: {why}. The job waits and has cost nothing.")
+        })),
+        Phase::Unknown { .. } => remarks.push(format!(
+            "The create call was sent and its answer was lost. It is not sent again; a callback can still name the \
+             task. Without one a person must decide{}.",
+            job.due_at.map(|at| format!(" after {}", instant(at))).unwrap_or_default()
+        )),
         Phase::Held { why } => remarks.push(format!(
-            "{} A person must decide: `reelhook jobs resolve {}`.",
+            "{} A person must decide: `reelhook jobs resolve {} --action` with `attach --task-id TASK`, `resubmit` \
+             (paid again) or `fail`.",
             match why {
                 Why::AnswerLost =>
                     "The create call was sent and its answer was lost, so it may have been charged.",

@@ -24,7 +24,7 @@ pub(super) enum Fault {
     #[error("the body has a Content-Encoding; send it as it is")]
     Encoded,
     /// It has more bytes than this.
-    #[error("the body is larger than {0} bytes")]
+    #[error("the body is larger than {0} bytes; nothing was created or spent")]
     TooLarge(usize),
     /// It was not complete in time.
     #[error("the body was not complete within {} s", DEADLINE.as_secs())]
@@ -94,6 +94,6 @@ pub(super) fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
     }
     Err(Problem::new(
         &kinds::UNSUPPORTED_MEDIA_TYPE,
-        "the Content-Type must be application/json; nothing was created or spent",
+        "the Content-Type must be application/json, without a body too; nothing was created or spent",
     ))
 }

@@ -54,6 +54,7 @@ pub(super) async fn metrics(context: Data<Context>) -> Result<HttpResponse, Prob
     for phase in PHASES {
         gauge!("reelhook_jobs", "phase" => phase).set(counts.phase(phase) as f64);
     }
+    gauge!("reelhook_submits_paused").set(f64::from(u8::from(context.app.pause().is_some())));
     let text = telemetry::recorder().map(|recorder| {
         recorder.run_upkeep();
         recorder.render()

@@ -45,7 +45,8 @@ pub(super) async fn job(context: Data<Context>, id: Path<String>) -> Result<Http
 }
 
 fn page(context: &Context) -> Page {
-    Page { base: context.base_path().to_owned(), now: context.app.now() }
+    let pause = context.app.pause().map(|pause| pause.why);
+    Page { base: context.base_path().to_owned(), now: context.app.now(), pause }
 }
 
 /// A page under the policy that suits it.

@@ -68,7 +68,7 @@ impl Archive {
     /// The folder cannot be made, read or synced.
     pub async fn open(settings: &Storage) -> Result<Self, ArchiveError> {
         let root = settings.root.clone();
-        let root = blocking(move || prepare(&root)).await?;
+        let root = blocking(move || prepare(&root).map_err(|error| named(&error, &root))).await?;
         let store = LocalFileSystem::new_with_prefix(&root)?.with_fsync(true);
         let archive = Self {
             store,
@@ -207,6 +207,11 @@ fn prepare(root: &FsPath) -> io::Result<PathBuf> {
     }
     sync_up_to(&lock::folder(&root), &root)?;
     Ok(root)
+}
+
+/// The error with what it is about.
+fn named(error: &io::Error, root: &FsPath) -> io::Error {
+    io::Error::new(error.kind(), format!("{} ([storage] url): {error}", root.display()))
 }
 
 /// Makes a folder below `root` and syncs it and all above it up to `root`.

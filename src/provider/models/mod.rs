@@ -82,7 +82,7 @@ pub fn check(input: &Value, default_model: &str, pricing: &Pricing) -> Result<Ch
         fields.wrong(
             "callback_url",
             "not_allowed",
-            "callback_url is set by reelhook; to be told when the video is stored, use `notify` or a sink",
+            "callback_url is set by reelhook; to be told when the video is stored, follow /v1/events or ask with ?wait=",
         );
     }
     let Some(model) = pick_model(&mut fields, default_model) else { return Err(fields.errors) };
