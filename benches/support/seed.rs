@@ -89,7 +89,7 @@ pub(crate) fn task(number: usize) -> String {
 /// The body of a callback about a task, in one of two shapes that providers use. `word` makes bodies differ.
 pub(crate) fn callback_body(number: usize, word: &str) -> String {
     let (task, link) = (task(number), format!("https://cdn.example.com/v/{number:08x}/result.mp4"));
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         format!(
             r#"{{"code":200,"message":"success","data":{{"task_id":"{task}","status":"{word}","model":"kling-3","created_at":"2026-11-02T10:15:00Z","completed_at":"2026-11-02T10:17:31Z","output":{{"video_url":"{link}","duration":5,"width":1280,"height":720}},"credits_consumed":300}}}}"#
         )
@@ -105,7 +105,7 @@ fn now() -> anyhow::Result<Millis> {
 }
 
 /// Opening asks for one; nothing that a bench seeds depends on it.
-pub(crate) fn policy() -> Policy {
+fn policy() -> Policy {
     let day = 24 * 3_600_000;
     Policy {
         lease: 15_000,
