@@ -31,9 +31,13 @@ pub fn callback(config: &mut ServiceConfig) {
         .default_service(web::to(nothing));
 }
 
-/// Tells an operator that the public address leads here.
-async fn ping() -> HttpResponse {
-    ok()
+/// Tells an operator that the public address leads here. A body is read as a callback's is, and means nothing.
+async fn ping(request: HttpRequest, payload: Payload, context: Data<Context>) -> HttpResponse {
+    let limit = context.app.config().callback.body_limit;
+    match body::read(request.headers(), &mut payload.into_inner(), limit).await {
+        Ok(_) => ok(),
+        Err(fault) => refuse(&fault.into()),
+    }
 }
 
 /// The same for every miss: a guess learns nothing.

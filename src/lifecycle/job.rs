@@ -83,12 +83,16 @@ pub enum Status {
 #[serde(default)]
 pub struct Cost {
     /// By the catalogue.
+    #[serde(skip_serializing_if = "is_default")]
     pub estimated_credits: u64,
     /// Whether the catalogue's rule is documented for this request.
+    #[serde(skip_serializing_if = "is_default")]
     pub exact: bool,
     /// What the upstream said that it took.
+    #[serde(skip_serializing_if = "is_default")]
     pub reported_credits: Option<u64>,
     /// What is booked in the ledger; none once it is provably unpaid.
+    #[serde(skip_serializing_if = "is_default")]
     pub reserved: Option<Reservation>,
 }
 
@@ -106,14 +110,19 @@ pub struct Reservation {
 #[serde(default)]
 pub struct Times {
     /// First create call.
+    #[serde(skip_serializing_if = "is_default")]
     pub submitted_at: Option<Millis>,
     /// The upstream took it.
+    #[serde(skip_serializing_if = "is_default")]
     pub accepted_at: Option<Millis>,
     /// The task route said "succeeded".
+    #[serde(skip_serializing_if = "is_default")]
     pub confirmed_at: Option<Millis>,
     /// Every file durable.
+    #[serde(skip_serializing_if = "is_default")]
     pub stored_at: Option<Millis>,
     /// Settled.
+    #[serde(skip_serializing_if = "is_default")]
     pub finished_at: Option<Millis>,
 }
 
@@ -122,10 +131,13 @@ pub struct Times {
 #[serde(default)]
 pub struct Attempts {
     /// Create calls.
+    #[serde(skip_serializing_if = "is_default")]
     pub submit: u32,
     /// Questions to the task route.
+    #[serde(skip_serializing_if = "is_default")]
     pub ask: u32,
     /// Downloads.
+    #[serde(skip_serializing_if = "is_default")]
     pub fetch: u32,
 }
 
@@ -134,19 +146,31 @@ pub struct Attempts {
 #[serde(default)]
 pub struct CallbackMemory {
     /// A `callback_url` was sent along and the model is known to call.
+    #[serde(skip_serializing_if = "is_default")]
     pub expected: bool,
     /// How many came, repeats included.
+    #[serde(skip_serializing_if = "is_default")]
     pub received: u32,
     /// How many the log kept.
+    #[serde(skip_serializing_if = "is_default")]
     pub kept: u32,
     /// Bytes of bodies that the log kept.
+    #[serde(skip_serializing_if = "is_default")]
     pub kept_bytes: u64,
     /// When the first came.
+    #[serde(skip_serializing_if = "is_default")]
     pub first_at: Option<Millis>,
     /// Start of the current minute of nudges.
+    #[serde(skip_serializing_if = "is_default")]
     pub window: Option<Millis>,
     /// Nudges in that minute.
+    #[serde(skip_serializing_if = "is_default")]
     pub nudges: u32,
+}
+
+/// What says nothing is not written: records are rewritten with every change.
+pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// What makes a new job, beside its id and the time.
@@ -210,13 +234,13 @@ pub struct Job {
     /// What it costs.
     pub cost: Cost,
     /// When things happened.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub times: Times,
     /// Calls to the outside.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub attempts: Attempts,
     /// Its callbacks.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub callback: CallbackMemory,
     /// What told us of completion.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::id::Millis;
+use super::{id::Millis, job::is_default};
 
 /// More outputs than this of one task are not fetched; no model of the catalogue makes more than one.
 pub const MAX_OUTPUTS: usize = 16;
@@ -80,20 +80,28 @@ pub enum Phase {
 #[serde(default)]
 pub struct Awaiting {
     /// Questions that were answered.
+    #[serde(skip_serializing_if = "is_default")]
     pub polls: u32,
     /// Questions in a row that taught nothing.
+    #[serde(skip_serializing_if = "is_default")]
     pub missed: u32,
     /// Answers in a row that did not know the task.
+    #[serde(skip_serializing_if = "is_default")]
     pub not_found: u32,
     /// When the first of those came.
+    #[serde(skip_serializing_if = "is_default")]
     pub not_found_since: Option<Millis>,
     /// Answers that said "succeeded" and named no video.
+    #[serde(skip_serializing_if = "is_default")]
     pub empty: u32,
     /// The revision in which a callback asked us to look; an answer settles only nudges older than its claim.
+    #[serde(skip_serializing_if = "is_default")]
     pub nudged: Option<u64>,
     /// Answered nudges in a row that said "running".
+    #[serde(skip_serializing_if = "is_default")]
     pub early: u32,
     /// The last status word of the task route.
+    #[serde(skip_serializing_if = "is_default")]
     pub word: Option<String>,
 }
 
