@@ -1,13 +1,15 @@
 //! A callback arrives: it is a hint, so it is remembered and makes our own question due.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use super::{App, AppError, change::contradiction, trace};
+use super::{App, AppError, trace};
 use crate::{
-    lifecycle::{CallbackId, Event, Job, JobId, Note, Phase, TaskId},
+    lifecycle::{CallbackId, Job, JobId, Note, Phase, TaskId},
     provider::reply::{self, Malformed},
-    store::{Arrival, CallbackRecord, Replaced, Verdict},
+    store::{Arrival, CallbackRecord, Judged, Verdict},
 };
 
 /// A callback whose token is valid.
@@ -54,59 +56,42 @@ impl App {
             None => reply::read_callback(&incoming.body, &self.config.upstream.mapping).map_err(Some),
         };
         let challenge = read.as_ref().ok().and_then(|note| note.challenge.clone());
-        let mut record = self.record(id, &incoming, &read)?;
-        let task = record.task_id.clone().map(TaskId);
+        let record = self.record(id, &incoming, &read)?;
         // A delivery that was refused is not one that was heard: the sender may repeat it, in order then.
         let delivery_id = match &incoming.refused {
             Some(_) => format!("refused:{}", incoming.delivery_id),
             None => incoming.delivery_id.clone(),
         };
-        loop {
-            let job = self.store.load(id).await?;
-            let duplicate = self.store.seen(id, &delivery_id).await?;
-            record.verdict = verdict(job.as_ref(), duplicate, &incoming, &read);
-            let keeps = job.as_ref().map_or(!duplicate, |job| has_room(job, record.bytes));
+        let (successor, sound) = (self.fresh_id()?, read.is_ok());
+        let refused = incoming.refused;
+        let judge = move |job: Option<&Job>, duplicate: bool| {
+            let verdict = verdict(job, duplicate, refused.as_ref(), sound);
+            let keep = job.map_or(!duplicate, |job| has_room(job, record.bytes));
             let note = Note {
-                task: task.clone(),
+                task: record.task_id.clone().map(TaskId),
                 duplicate,
-                kept_bytes: if keeps && !duplicate { record.bytes.max(1) } else { 0 },
-                successor: self.fresh_id()?,
+                kept_bytes: if keep && !duplicate { record.bytes.max(1) } else { 0 },
+                successor,
             };
-            let event = Event::Callback(note.clone());
-            let mut change = job.as_ref().and_then(|job| job.step(&event, self.now(), &self.policy));
-            // Twice at most: an id that is another job's holds this one.
-            for _ in 0..2 {
-                let next = change.as_ref().map(|change| change.job.clone());
-                let arrival = Arrival {
-                    record: keeps.then(|| record.clone()),
-                    body: if duplicate || incoming.refused.is_some() {
-                        Bytes::new()
-                    } else {
-                        incoming.body.clone()
-                    },
-                    job_id: id,
-                    delivery_id: delivery_id.clone(),
-                    change: change.take(),
-                };
-                match (self.store.callback(arrival).await?, &job, next) {
-                    (Replaced::Done { .. }, job, next) => {
-                        trace::callback(id, record.verdict);
-                        if let (Some(job), Some(next)) = (job, next) {
-                            trace::changed(job, &next);
-                        }
-                        return Ok(Arrived { verdict: record.verdict, challenge });
-                    }
-                    // The id is another job's: that contradicts a job that has none yet, and is no news to one that has.
-                    (Replaced::TaskTaken(owner), Some(job), Some(next)) => {
-                        let contradiction = contradiction(&next, Event::Callback(note.clone()), owner)?;
-                        let nameless = Event::Callback(Note { task: None, ..note.clone() });
-                        let step = |event: &Event| job.step(event, self.now(), &self.policy);
-                        change = step(&contradiction).or_else(|| step(&nameless));
-                    }
-                    _ => break,
-                }
-            }
+            let keep_body = !duplicate && refused.is_none();
+            Judged { record: CallbackRecord { verdict, ..record }, keep, keep_body, note }
+        };
+        let heard = self
+            .store
+            .callback(Arrival {
+                job_id: id,
+                delivery_id,
+                body: incoming.body,
+                now: self.now(),
+                policy: Arc::clone(&self.policy),
+                judge: Box::new(judge),
+            })
+            .await?;
+        trace::callback(id, heard.verdict);
+        if let Some((before, after)) = &heard.changed {
+            trace::changed(before, after);
         }
+        Ok(Arrived { verdict: heard.verdict, challenge })
     }
 
     fn record(
@@ -138,20 +123,15 @@ impl App {
     }
 }
 
-fn verdict(
-    job: Option<&Job>,
-    duplicate: bool,
-    incoming: &Incoming,
-    read: &Result<reply::Note, Option<Malformed>>,
-) -> Verdict {
-    match (job, &incoming.refused, read) {
-        (None, _, _) => Verdict::Unmatched,
-        (_, Some(Refused::Signature(_)), _) => Verdict::Forged,
-        (_, Some(Refused::Unread(_)), _) => Verdict::Malformed,
+fn verdict(job: Option<&Job>, duplicate: bool, refused: Option<&Refused>, sound: bool) -> Verdict {
+    match (job, refused) {
+        (None, _) => Verdict::Unmatched,
+        (_, Some(Refused::Signature(_))) => Verdict::Forged,
+        (_, Some(Refused::Unread(_))) => Verdict::Malformed,
         _ if duplicate => Verdict::Duplicate,
-        (_, None, Err(_)) => Verdict::Malformed,
-        (Some(job), None, Ok(_)) if matches!(job.phase, Phase::Settled { .. }) => Verdict::Late,
-        (Some(_), None, Ok(_)) => Verdict::Matched,
+        _ if !sound => Verdict::Malformed,
+        (Some(job), None) if matches!(job.phase, Phase::Settled { .. }) => Verdict::Late,
+        (Some(_), None) => Verdict::Matched,
     }
 }
 

@@ -102,7 +102,7 @@ impl App {
 }
 
 /// What it means that the task of `next` is `owner`'s: an operator is told, an answer contradicts itself.
-pub(super) fn contradiction(next: &Job, event: Event, owner: JobId) -> Result<Event, AppError> {
+fn contradiction(next: &Job, event: Event, owner: JobId) -> Result<Event, AppError> {
     let task: TaskId = next.task.clone().map(|task| task.id).ok_or(AppError::NotFound(next.id))?;
     match event {
         Event::Attach(_) => Err(AppError::TaskTaken { task, owner }),

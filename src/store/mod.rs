@@ -5,7 +5,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::lifecycle::{
-    CallbackId, Change, Duty, Event, EventKind, EventRecord, Job, JobId, Millis, Policy, Status, TaskId,
+    CallbackId, Change, Duty, Event, EventKind, EventRecord, Job, JobId, Millis, Note, Policy, Status, TaskId,
 };
 
 pub mod sled;
@@ -183,19 +183,42 @@ pub enum Verdict {
     Malformed,
 }
 
-/// A callback to be remembered, with what it does to its job.
-#[derive(Clone, Debug)]
+/// A callback to be remembered. What it means is judged in the same atomic change, where nobody can be faster.
 pub struct Arrival {
-    /// The log entry; none when the job's share of the log is used up.
-    pub record: Option<CallbackRecord>,
+    /// The job it is for.
+    pub job_id: JobId,
+    /// By which repeats are known, together with the job.
+    pub delivery_id: String,
     /// The body as it came.
     pub body: Bytes,
-    /// The job it is for, and the key by which repeats are known.
-    pub job_id: JobId,
-    /// Delivery id or hash.
-    pub delivery_id: String,
-    /// What it does to the job; none for an unknown job.
-    pub change: Option<Change>,
+    /// When it came.
+    pub now: Millis,
+    /// By what to step.
+    pub policy: std::sync::Arc<Policy>,
+    /// What to make of it, given the job as it is, if there is one, and whether this delivery was seen before.
+    pub judge: Box<dyn FnOnce(Option<&Job>, bool) -> Judged + Send>,
+}
+
+/// What a callback means.
+#[derive(Clone, Debug)]
+pub struct Judged {
+    /// The entry of the inbound log.
+    pub record: CallbackRecord,
+    /// The log keeps it; not so when the job's share of the log is used up.
+    pub keep: bool,
+    /// The log keeps the body with it.
+    pub keep_body: bool,
+    /// What happens to the job.
+    pub note: Note,
+}
+
+/// A callback that was remembered.
+#[derive(Clone, Debug)]
+pub struct Heard {
+    /// What it was judged to be.
+    pub verdict: Verdict,
+    /// The job before and after, if it changed.
+    pub changed: Option<(Box<Job>, Box<Job>)>,
 }
 
 /// A numbered entry of the event log.
@@ -341,12 +364,9 @@ pub trait Store: Send + Sync + 'static {
     /// When the next job of a duty is due; may be past.
     async fn next_due(&self, duty: Duty) -> Result<Option<Millis>, StoreError>;
 
-    /// Whether this delivery for this job was seen before.
-    async fn seen(&self, job: JobId, delivery_id: &str) -> Result<bool, StoreError>;
-
-    /// Remembers a callback: log entry, the key by which repeats are known, and its change, all or nothing;
-    /// [`Replaced::Stale`] as in [`replace`](Self::replace). Durable when it returns.
-    async fn callback(&self, arrival: Arrival) -> Result<Replaced, StoreError>;
+    /// Remembers a callback: log entry, the key by which repeats are known, and what it does to its job, all or
+    /// nothing. Durable when it returns.
+    async fn callback(&self, arrival: Arrival) -> Result<Heard, StoreError>;
 
     /// Jobs, newest first, older than `before`.
     async fn list(

@@ -40,7 +40,8 @@ macro_rules! conformance {
             expiry_settles_the_matter_at_once
             the_next_due_time_is_the_earliest
             a_callback_is_kept_with_its_body_and_known_again
-            a_callback_that_lost_the_race_leaves_no_trace
+            callbacks_that_race_are_judged_one_after_the_other
+            a_callback_that_names_the_task_of_another_job_adopts_nothing
             a_callback_for_an_unknown_job_is_kept
             callbacks_are_listed_newest_first_and_filtered
             events_are_numbered_without_gap_in_the_order_of_changes

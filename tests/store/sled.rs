@@ -254,7 +254,7 @@ async fn long_requests_and_bodies_never_reach_the_files_that_are_not_synced() {
         store.insert(Insert { document, ..insertion(job(n)) }).await.unwrap();
     }
     awaiting(&store, 21).await;
-    store.callback(arrival(&store, 21, "dlv", &[b'b'; 200 << 10]).await).await.unwrap();
+    store.callback(arrival(21, "dlv", &[b'b'; 200 << 10])).await.unwrap();
     closed(store).await;
     assert_eq!(fs::read_dir(folder.path().join("blobs")).unwrap().count(), 0);
 }
@@ -305,7 +305,7 @@ async fn a_disk_that_runs_full_stops_writes_and_not_reads() {
     let folder = Folder::new();
     let store = folder.open_at(NOW);
     awaiting(&store, 1).await;
-    let called = arrival(&store, 1, "dlv", b"{}").await;
+    let called = arrival(1, "dlv", b"{}");
     assert!(store.roomy());
     closed(store).await;
     let full = config::Store { min_free: u64::MAX, ..folder.config() };

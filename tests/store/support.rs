@@ -10,7 +10,7 @@ use reelhook::{
         PollPolicy, Reservation, SinkRule, TaskId,
     },
     store::{
-        Arrival, CallbackRecord, Claim, IdempotencyKey, Insert, Inserted, Limits, Replaced, Store, Verdict,
+        Arrival, CallbackRecord, Claim, IdempotencyKey, Insert, Inserted, Judged, Limits, Replaced, Store, Verdict,
     },
 };
 
@@ -116,12 +116,45 @@ pub(crate) async fn awaiting(store: &dyn Store, n: u16) -> Job {
     step(store, id(n), &Event::Accepted(task(n), sending.lease.unwrap()), NOW).await
 }
 
-/// A callback for job `n` with a body, as the receiver would hand it over.
-pub(crate) async fn arrival(store: &dyn Store, n: u16, delivery: &str, body: &'static [u8]) -> Arrival {
-    let note = Note { task: None, duplicate: false, kept_bytes: body.len() as u64, successor: id(9_000 + n) };
-    let change = stepped(store, id(n), &Event::Callback(note), NOW).await;
+/// A callback for job `n` with a body, judged as the receiver would: kept, and a repeat is called one.
+pub(crate) fn arrival(n: u16, delivery: &str, body: &'static [u8]) -> Arrival {
+    called(n, delivery, body, |_| ())
+}
+
+/// The same, judged as `adjust` says.
+pub(crate) fn called(
+    n: u16,
+    delivery: &str,
+    body: &'static [u8],
+    adjust: impl FnOnce(&mut Judged) + Send + 'static,
+) -> Arrival {
+    let record = record(n, delivery, body);
+    let judge = move |job: Option<&Job>, duplicate: bool| {
+        let verdict = match job {
+            None => Verdict::Unmatched,
+            Some(_) if duplicate => Verdict::Duplicate,
+            Some(_) => Verdict::Matched,
+        };
+        let note = Note { task: None, duplicate, kept_bytes: body.len() as u64, successor: id(9_000 + n) };
+        let record = CallbackRecord { verdict, ..record };
+        let mut judged = Judged { record, keep: !duplicate, keep_body: true, note };
+        adjust(&mut judged);
+        judged
+    };
+    Arrival {
+        job_id: id(n),
+        delivery_id: delivery.into(),
+        body: Bytes::from_static(body),
+        now: NOW,
+        policy: policy(),
+        judge: Box::new(judge),
+    }
+}
+
+/// The log entry of such a callback.
+pub(crate) fn record(n: u16, delivery: &str, body: &[u8]) -> CallbackRecord {
     let unique = delivery.bytes().chain([0; 10]).take(10).collect::<Vec<_>>().try_into().unwrap();
-    let record = CallbackRecord {
+    CallbackRecord {
         id: CallbackId::new(NOW, &unique),
         job_id: id(n),
         received_at: NOW,
@@ -132,12 +165,5 @@ pub(crate) async fn arrival(store: &dyn Store, n: u16, delivery: &str, body: &'s
         word: None,
         task_id: None,
         detail: None,
-    };
-    Arrival {
-        record: Some(record),
-        body: Bytes::from_static(body),
-        job_id: id(n),
-        delivery_id: delivery.into(),
-        change: Some(change),
     }
 }

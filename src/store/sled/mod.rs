@@ -30,7 +30,6 @@ use sled::Tree;
 use tokio::sync::watch;
 
 use self::{
-    callback::Heard,
     committer::{Committer, closed},
     source::Source,
     space::Space,
@@ -40,7 +39,7 @@ use self::{
     write::{New, Write},
 };
 use super::{
-    Arrival, Booked, CallbackFilter, CallbackRecord, Claim, Counts, EventFilter, EventPage, Insert, Inserted,
+    Arrival, Booked, CallbackFilter, CallbackRecord, Claim, Counts, EventFilter, EventPage, Heard, Insert, Inserted,
     JobFilter, LogBounds, Page, Replaced, Store, StoreError,
 };
 use crate::{
@@ -160,16 +159,9 @@ impl Store for SledStore {
         Ok(next)
     }
 
-    async fn seen(&self, job: JobId, delivery_id: &str) -> Result<bool, StoreError> {
-        callback::seen(self.tree()?, job, delivery_id)
-    }
-
-    async fn callback(&self, arrival: Arrival) -> Result<Replaced, StoreError> {
+    async fn callback(&self, arrival: Arrival) -> Result<Heard, StoreError> {
         self.space.for_work_under_way()?;
-        let Arrival { record, body, job_id, delivery_id, change } = arrival;
-        let heard = Heard::of(job_id, &delivery_id, record.as_ref(), &body)?;
-        let write = change.as_ref().map(Write::of).transpose()?;
-        self.committer.judge(move |txn| callback::callback(txn, &heard, write.as_ref())).await
+        self.committer.judge(move |txn| callback::callback(txn, arrival)).await
     }
 
     async fn list(
@@ -201,7 +193,7 @@ impl Store for SledStore {
     async fn callback_body(&self, id: CallbackId) -> Result<Option<(CallbackRecord, Bytes)>, StoreError> {
         let entry = value::read(self.tree()?, &keys::callback(id)).and_then(|entry| {
             let parse = |entry: value::Payload| {
-                Heard::parse(&entry).map(|(record, body)| (record, Bytes::copy_from_slice(body)))
+                callback::parse(&entry).map(|(record, body)| (record, Bytes::copy_from_slice(body)))
             };
             entry.map(parse).transpose()
         });

@@ -3,7 +3,7 @@
 use sled::{IVec, Tree};
 
 use super::{
-    callback::Heard,
+    callback,
     keys,
     log::Reader,
     record::{self, Card},
@@ -125,7 +125,7 @@ pub(super) fn callbacks(
 ) -> Result<Page<CallbackRecord>, StoreError> {
     newest_first(tree, keys::CALLBACK, before.as_ref().map(CallbackId::as_bytes), limit, |key, head| {
         let entry =
-            value::join(tree, key, head).and_then(|entry| Heard::parse(&entry).map(|(record, _)| record));
+            value::join(tree, key, head).and_then(|entry| callback::parse(&entry).map(|(record, _)| record));
         let entry = readable(entry, key)?;
         Ok(entry.filter(|entry| {
             filter.job.is_none_or(|job| job == entry.job_id)

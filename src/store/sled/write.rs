@@ -76,6 +76,7 @@ pub(super) struct Write {
     deliveries: Vec<(Vec<u8>, Vec<u8>)>,
     successor: Option<(RetryMode, New)>,
     release: Option<Reservation>,
+    book: Option<Reservation>,
 }
 
 impl Write {
@@ -90,6 +91,7 @@ impl Write {
                 .map(|next| Ok::<_, StoreError>((next.mode, New::of(&next.job, &next.event, None)?)))
                 .transpose()?,
             release: change.release,
+            book: change.book,
         })
     }
 }
@@ -205,6 +207,9 @@ pub(super) fn replace_having_seen(
     }
     if let Some(booking) = write.release {
         ledger::release(txn, booking)?;
+    }
+    if let Some(booking) = write.book {
+        ledger::book(txn, booking)?;
     }
     let successor = write.successor.as_ref().map(|(mode, new)| follow(txn, record.id, *mode, new));
     Ok(Replaced::Done { successor: successor.transpose()? })

@@ -121,6 +121,11 @@ pub(crate) async fn a_released_booking_can_be_booked_again(place: &dyn Place) {
     put(&*store, booking(job(1), TODAY, 40)).await;
     step(&*store, id(1), &Event::Cancel, NOW).await;
     assert_eq!(store.booked(NOW).await.unwrap(), Booked::default());
+    // What was given back as unpaid was charged after all.
+    let mut late = stepped(&*store, id(1), &Event::Accepted(task(1), 0), NOW).await;
+    late.book = booking(job(1), TODAY, 40).cost.reserved;
+    store.replace(late).await.unwrap();
+    assert_eq!(store.booked(NOW).await.unwrap(), Booked { day: 40, month: 40 });
 }
 
 pub(crate) async fn the_queue_limit_holds_under_concurrent_inserts(place: &dyn Place) {

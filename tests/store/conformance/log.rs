@@ -5,8 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use reelhook::{
-    lifecycle::{CallbackId, Duty, Event, EventKind, Job, JobId, Status},
-    store::{Arrival, CallbackFilter, EventFilter, JobFilter, LogBounds, Replaced, Store, Verdict},
+    lifecycle::{CallbackId, Duty, Event, EventKind, Job, JobId, Phase, Status, Why},
+    store::{
+        CallbackFilter, CallbackRecord, EventFilter, JobFilter, Judged, LogBounds, Store, Verdict,
+    },
 };
 
 use crate::support::*;
@@ -14,43 +16,57 @@ use crate::support::*;
 pub(crate) async fn a_callback_is_kept_with_its_body_and_known_again(place: &dyn Place) {
     let store = place.open().await;
     awaiting(&*store, 1).await;
-    assert!(!store.seen(id(1), "dlv").await.unwrap());
-    let called = arrival(&*store, 1, "dlv", &[b'x'; 9_000]).await;
-    let record = called.record.clone().unwrap();
-    assert!(matches!(store.callback(called).await.unwrap(), Replaced::Done { .. }));
+    let body = &[b'x'; 9_000];
+    let heard = store.callback(arrival(1, "dlv", body)).await.unwrap();
+    let (before, after) = heard.changed.unwrap();
+    assert_eq!((heard.verdict, after.revision), (Verdict::Matched, before.revision + 1));
+    assert_eq!(get(&*store, id(1)).await, *after);
     let store = place.reopen(store).await;
-    assert!(store.seen(id(1), "dlv").await.unwrap());
-    assert!(!store.seen(id(1), "other").await.unwrap());
-    assert!(!store.seen(id(2), "dlv").await.unwrap());
-    let (kept, body) = store.callback_body(record.id).await.unwrap().unwrap();
-    assert_eq!((kept, body), (record, Bytes::from_static(&[b'x'; 9_000])));
+    let entry = record(1, "dlv", body);
+    let (kept, text) = store.callback_body(entry.id).await.unwrap().unwrap();
+    assert_eq!((kept, text), (entry, Bytes::from_static(body)));
     assert_eq!(get(&*store, id(1)).await.due_at, Some(NOW));
+    assert_eq!(store.callback(arrival(1, "dlv", body)).await.unwrap().verdict, Verdict::Duplicate);
+    assert_eq!(store.callback(arrival(1, "other", body)).await.unwrap().verdict, Verdict::Matched);
 }
 
-pub(crate) async fn a_callback_that_lost_the_race_leaves_no_trace(place: &dyn Place) {
+pub(crate) async fn callbacks_that_race_are_judged_one_after_the_other(place: &dyn Place) {
     let store = place.open().await;
     awaiting(&*store, 1).await;
-    let called = arrival(&*store, 1, "dlv", b"{}").await;
-    let record = called.record.clone().unwrap();
-    step(&*store, id(1), &Event::Cancel, NOW).await;
-    assert!(matches!(store.callback(called).await.unwrap(), Replaced::Stale));
-    assert!(!store.seen(id(1), "dlv").await.unwrap());
-    assert_eq!(store.callback_body(record.id).await.unwrap(), None);
+    let calls = (0..40).map(|n| store.callback(arrival(1, if n % 2 == 0 { "even" } else { "odd" }, b"{}")));
+    let heard = join_all(calls).await.into_iter().map(|heard| heard.unwrap().verdict);
+    let matched = heard.filter(|verdict| *verdict == Verdict::Matched).count();
+    assert_eq!(matched, 2, "a delivery is new once");
+    assert_eq!(get(&*store, id(1)).await.callback.received, 40);
+}
+
+pub(crate) async fn a_callback_that_names_the_task_of_another_job_adopts_nothing(place: &dyn Place) {
+    let store = place.open().await;
+    awaiting(&*store, 1).await;
+    put(&*store, job(2)).await;
+    let naming = |n, delivery: &str| called(n, delivery, b"{}", |judged| judged.note.task = Some(task(1)));
+    store.callback(naming(2, "a")).await.unwrap();
+    let held = get(&*store, id(2)).await;
+    assert!(matches!(held.phase, Phase::Held { why: Why::IdContradicted }), "{held:?}");
+    // A job that has a task of its own is only told to look.
+    let third = awaiting(&*store, 3).await;
+    store.callback(naming(3, "b")).await.unwrap();
+    let told = get(&*store, id(3)).await;
+    assert_eq!((told.task, told.due_at), (third.task, Some(NOW)));
 }
 
 pub(crate) async fn a_callback_for_an_unknown_job_is_kept(place: &dyn Place) {
     let store = place.open().await;
-    awaiting(&*store, 1).await;
-    let known = arrival(&*store, 1, "dlv", b"{}").await;
-    let mut record = known.record.clone().unwrap();
-    (record.job_id, record.verdict) = (id(5), Verdict::Unmatched);
-    let stray = Arrival { record: Some(record.clone()), job_id: id(5), change: None, ..known };
-    assert!(matches!(store.callback(stray.clone()).await.unwrap(), Replaced::Done { successor: None }));
-    assert_eq!(store.callback_body(record.id).await.unwrap().unwrap().0, record);
-    let full = Arrival { record: None, delivery_id: "uncounted".into(), ..stray };
-    store.callback(full).await.unwrap();
-    assert!(store.seen(id(5), "uncounted").await.unwrap());
-    assert_eq!(store.callbacks(CallbackFilter::default(), None, 9).await.unwrap().items, [record]);
+    let heard = store.callback(arrival(5, "dlv", b"{}")).await.unwrap();
+    assert_eq!((heard.verdict, heard.changed.is_none()), (Verdict::Unmatched, true));
+    let entry = CallbackRecord { verdict: Verdict::Unmatched, ..record(5, "dlv", b"{}") };
+    assert_eq!(store.callback_body(entry.id).await.unwrap().unwrap().0, entry);
+    store.callback(called(5, "uncounted", b"{}", |judged| judged.keep = false)).await.unwrap();
+    store
+        .callback(called(5, "uncounted", b"{}", |judged| assert!(judged.note.duplicate)))
+        .await
+        .unwrap();
+    assert_eq!(store.callbacks(CallbackFilter::default(), None, 9).await.unwrap().items, [entry]);
 }
 
 pub(crate) async fn callbacks_are_listed_newest_first_and_filtered(place: &dyn Place) {
@@ -58,12 +74,12 @@ pub(crate) async fn callbacks_are_listed_newest_first_and_filtered(place: &dyn P
     for n in 1..=3 {
         awaiting(&*store, n).await;
         for delivery in [format!("{n}a"), format!("{n}b")] {
-            let mut called = arrival(&*store, n, &delivery, b"{}").await;
-            let record = called.record.as_mut().unwrap();
-            if n == 3 {
-                record.verdict = Verdict::Forged;
-            }
-            store.callback(called).await.unwrap();
+            let forged = move |judged: &mut Judged| {
+                if n == 3 {
+                    judged.record.verdict = Verdict::Forged;
+                }
+            };
+            store.callback(called(n, &delivery, b"{}", forged)).await.unwrap();
         }
     }
     let page = async |filter: CallbackFilter, before: Option<CallbackId>, limit| {

@@ -39,7 +39,7 @@ pub(crate) async fn urgent_work_goes_first_then_the_longest_due(place: &dyn Plac
         (change.events, change.deliveries) = (Vec::new(), Vec::new());
         store.replace(change).await.unwrap();
     }
-    let called = arrival(&*store, 3, "first", b"{}").await;
+    let called = arrival(3, "first", b"{}");
     store.callback(called).await.unwrap();
     let mut order = Vec::new();
     loop {
@@ -110,7 +110,7 @@ pub(crate) async fn the_next_due_time_is_the_earliest(place: &dyn Place) {
     let due = get(&*store, id(1)).await.due_at;
     assert_eq!(store.next_due(Duty::Ask).await.unwrap(), due);
     awaiting(&*store, 2).await;
-    let called = arrival(&*store, 2, "first", b"{}").await;
+    let called = arrival(2, "first", b"{}");
     store.callback(called).await.unwrap();
     assert_eq!(store.next_due(Duty::Ask).await.unwrap(), Some(NOW));
     assert_eq!(store.next_due(Duty::Submit).await.unwrap(), None);
