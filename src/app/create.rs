@@ -65,6 +65,8 @@ pub struct Document {
 pub struct Created {
     /// It.
     pub job: Job,
+    /// Its request, where that is at hand without asking the store.
+    pub document: Option<Document>,
     /// It was there already: the idempotency key made it before.
     pub replayed: bool,
 }
@@ -128,9 +130,9 @@ impl App {
         match self.store.insert(Insert { job, event, document: encode(document), key, limits }).await? {
             Inserted::New(job) => {
                 trace::created(&job);
-                Ok(Created { job: *job, replayed: false })
+                Ok(Created { job: *job, document: Some(document.clone()), replayed: false })
             }
-            Inserted::Replayed(job) => Ok(Created { job: *job, replayed: true }),
+            Inserted::Replayed(job) => Ok(Created { job: *job, document: None, replayed: true }),
             Inserted::KeyReused(id) => Err(AppError::KeyReused(id)),
             Inserted::OverBudget { period, booked, limit } => {
                 Err(AppError::OverBudget { period, estimated, booked, limit })

@@ -62,7 +62,7 @@ impl App {
             self.within_budget(next.cost.estimated_credits).await?;
             return match self.apply(id, &Event::Replace(Box::new(next))).await? {
                 Applied::Changed { successor: Some(new), .. } => {
-                    Ok(Created { job: self.get(new).await?, replayed: false })
+                    Ok(Created { job: self.get(new).await?, document: None, replayed: false })
                 }
                 // Somebody else decided meanwhile; if it was the same, the key finds their job.
                 Applied::Changed { successor: None, .. } | Applied::Nothing(_) => Err(AppError::NotHeld(id)),

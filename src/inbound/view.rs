@@ -199,20 +199,27 @@ pub(super) async fn view(job: Job, context: &Context) -> Result<JobView, Problem
 
 /// The job as the whole answer, with its revision as ETag.
 pub(super) async fn answer(job: Job, status: StatusCode, context: &Context) -> Result<HttpResponse, Problem> {
-    let etag = etag(job.revision);
-    let view = view(job, context).await?;
-    Ok(HttpResponse::build(status).insert_header(ETag(etag)).json(view))
+    Ok(whole(&view(job, context).await?, status))
+}
+
+fn whole(view: &JobView, status: StatusCode) -> HttpResponse {
+    HttpResponse::build(status).insert_header(ETag(etag(view.revision))).json(view)
 }
 
 /// The job as the answer to whoever made it.
 pub(super) async fn created(
     job: Job,
+    document: Option<Document>,
     replayed: bool,
     status: StatusCode,
     context: &Context,
 ) -> Result<HttpResponse, Problem> {
     let location = format!("{}/v1/jobs/{}", context.base_path(), job.id);
-    let mut answer = answer(job, status, context).await?;
+    let view = match document {
+        Some(document) => JobView::new(job, document, context),
+        None => view(job, context).await?,
+    };
+    let mut answer = whole(&view, status);
     if let Ok(location) = location.try_into() {
         answer.headers_mut().insert(header::LOCATION, location);
     }
