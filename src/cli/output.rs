@@ -65,6 +65,25 @@ impl Output {
         self.raw(&format!("{}\n", table.trim_fmt()))
     }
 
+    /// The same, with one more column on a terminal: for people only, whose text no script should have to skip.
+    pub(crate) fn rows_with<const N: usize>(
+        &self,
+        headings: [&str; N],
+        last: &str,
+        rows: impl IntoIterator<Item = ([String; N], String)>,
+    ) -> Result<(), Failure> {
+        if !io::stdout().is_terminal() {
+            return self.rows(headings, rows.into_iter().map(|(row, _)| row));
+        }
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING);
+        table.set_header(headings.into_iter().chain([last]));
+        for (row, cell) in rows {
+            table.add_row(row.into_iter().chain([cell]).map(|cell| printable(&cell)));
+        }
+        self.raw(&format!("{}\n", table.trim_fmt()))
+    }
+
     /// Text as it is, for what is meant for a file or a shell.
     pub(crate) fn raw(&self, text: &str) -> Result<(), Failure> {
         if self.closed.get() {
