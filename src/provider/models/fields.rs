@@ -121,8 +121,7 @@ impl<'a> Fields<'a> {
         let (mut notices, mut more) = (Vec::new(), 0);
         for name in given.filter(|name| !documented.contains(name)) {
             if let Some(meant) = closest(name, documented) {
-                let detail =
-                    format!("{model} has no field `{name}`; did you mean `{meant}`? Nothing was spent");
+                let detail = format!("{model} has no field `{name}`; did you mean `{meant}`?");
                 self.wrong(&pointer_token(name), "unknown_field", detail);
             } else if notices.len() < NAMED {
                 let name: String = name.chars().take(NAME_CHARS).collect();
