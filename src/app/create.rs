@@ -104,11 +104,12 @@ impl App {
         let new = NewJob {
             callback_expected: self.expects_callback(&checked.model),
             cost: booked(checked.estimate.credits, checked.estimate.exact, now),
-            duration_s: checked.duration_s,
+            duration_s: checked.duration_s.map(|seconds| seconds.ceil() as u32),
             model: checked.model,
             mode: checked.mode,
             tags: request.tags,
             deadline: request.deadline.map(|deadline| deadline.from(now)),
+            notices: checked.notices,
         };
         self.insert(Job::new(self.fresh_id()?, now, new), &document, key).await
     }

@@ -93,6 +93,7 @@ impl App {
                     deadline: None,
                     cost: booked(credits, job.cost.exact, now),
                     callback_expected: self.expects_callback(&job.model),
+                    notices: Vec::new(),
                 };
                 let mut next = Job::new(id, now, new);
                 next.retry_of = Some(job.id);

@@ -5,6 +5,7 @@ mod change;
 mod create;
 mod decide;
 mod live;
+mod remarks;
 mod trace;
 
 use std::{sync::Arc, time::Duration};
@@ -17,6 +18,7 @@ pub use change::Applied;
 pub use create::{Created, Deadline, Document, NewRequest};
 pub use decide::Resolution;
 pub use live::{Pause, Progress, Until};
+pub use remarks::remarks;
 
 use crate::{
     clock::Clock,

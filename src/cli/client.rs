@@ -159,7 +159,13 @@ impl Client {
             );
         }
         let body = response.bytes().await.map_err(|error| self.unreachable(&error))?;
-        Err(Failure::from_answer(status.as_u16(), &body))
+        let failure = Failure::from_answer(status.as_u16(), &body);
+        match status {
+            StatusCode::UNAUTHORIZED => {
+                Err(failure.and("the key is read from --key-file or $REELHOOK_API_KEY"))
+            }
+            _ => Err(failure),
+        }
     }
 
     /// Asks a health probe: whether it is well, and what it says.

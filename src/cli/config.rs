@@ -6,7 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use reelhook::config::{self, LoadOptions, Loaded, Problem};
+use reelhook::{
+    config::{self, LoadOptions, Loaded, Problem},
+    keys::KeyFile,
+};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -92,7 +95,7 @@ fn init(path: &Path, output: &Output) -> Result<(), Failure> {
 
 fn check(path: Option<PathBuf>, output: &Output) -> Result<(), Failure> {
     let (problems, warnings) = match config::load(&options(path)) {
-        Ok(loaded) => (Vec::new(), loaded.warnings),
+        Ok(loaded) => (Vec::new(), warnings(&loaded)),
         Err(error) => (error.problems, Vec::new()),
     };
     if output.is_json() {
@@ -106,12 +109,33 @@ fn check(path: Option<PathBuf>, output: &Output) -> Result<(), Failure> {
         for warning in &warnings {
             output.line(&format!("warning: {warning}"))?;
         }
+        if problems.is_empty() && warnings.is_empty() {
+            output.line("the configuration is good")?;
+        }
     }
     match problems.len() {
         0 => Ok(()),
         1 => Err(Failure::usage("the configuration has a problem")),
         count => Err(Failure::usage(format!("the configuration has {count} problems"))),
     }
+}
+
+/// What deserves a look: of the configuration itself, and of the key file that it names.
+pub(crate) fn warnings(loaded: &Loaded) -> Vec<Problem> {
+    let mut warnings = loaded.warnings.clone();
+    let auth = &loaded.config.auth;
+    let (Some(path), None) = (&auth.keys_file, &auth.bootstrap_admin_key) else { return warnings };
+    let message = match KeyFile::load_or_empty(path) {
+        Ok(file) if !file.keys().is_empty() => return warnings,
+        Ok(_) => format!(
+            "{} holds no key, so nobody can use the API: `reelhook keys create` makes one",
+            path.display()
+        ),
+        Err(error) => error.to_string(),
+    };
+    let key = "auth.keys_file";
+    warnings.push(Problem { key: key.to_owned(), origin: loaded.origin(key).clone(), message });
+    warnings
 }
 
 fn document(problem: &Problem) -> Value {

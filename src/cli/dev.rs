@@ -60,7 +60,7 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<(), Failure> {
     let server = start(config, listeners).await?;
     output.note(&format!("dashboard  http://{}/", server.api()));
     output.note(&format!("provider   {} (sandbox: nothing is spent)", sandbox.url()));
-    let shown = if args.demo { demonstrate(&server, output).await } else { Ok(()) };
+    let shown = if args.demo { demonstrate(&server, args.exit, output).await } else { Ok(()) };
     if !args.exit && shown.is_ok() {
         output.note("Ctrl-C ends it");
         until_told_to_end().await?;
@@ -89,7 +89,7 @@ fn free_unless(usual: SocketAddr) -> SocketAddr {
 }
 
 /// Submits a job as any client does, over HTTP, and says what became of it.
-async fn demonstrate(server: &Server, output: &Output) -> Result<(), Failure> {
+async fn demonstrate(server: &Server, exit: bool, output: &Output) -> Result<(), Failure> {
     let broken =
         |error: reqwest::Error| Failure::new(Exit::Failure, format!("the demonstration broke off: {error}"));
     let http = reqwest::Client::builder().no_proxy().build().map_err(broken)?;
@@ -117,10 +117,10 @@ async fn demonstrate(server: &Server, output: &Output) -> Result<(), Failure> {
             format!("the demonstration's job did not succeed: {ended}"),
         ));
     };
-    report(server, &job, output)
+    report(server, &job, exit, output)
 }
 
-fn report(server: &Server, job: &Job, output: &Output) -> Result<(), Failure> {
+fn report(server: &Server, job: &Job, exit: bool, output: &Output) -> Result<(), Failure> {
     let via = job.completed_via.map_or(Value::Null, |via| json!(via));
     output.note(&format!("callbacks  {} received; told of completion by {via}", job.callback.received));
     for file in job.files() {
@@ -131,7 +131,10 @@ fn report(server: &Server, job: &Job, output: &Output) -> Result<(), Failure> {
             output.line(&format!("{}  {}", file.sha256, path.display()))?;
         }
         output.note(&format!("stored     {} bytes, synced and verified", file.bytes));
-        output.note(&format!("watch      {}", server.app().media_url(job.id, &file.name)));
+        // The link is as long-lived as the server.
+        if !exit {
+            output.note(&format!("watch      {}", server.app().media_url(job.id, &file.name)));
+        }
     }
     Ok(())
 }

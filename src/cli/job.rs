@@ -2,12 +2,15 @@
 
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{
     client::{Client, Reply},
     exit::{Exit, Failure},
 };
+
+/// Characters of a prompt in a list.
+const BEGINNING: usize = 40;
 
 /// The closed set of a job's states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, clap::ValueEnum)]
@@ -41,6 +44,8 @@ pub(crate) struct Job {
     pub(crate) status: Status,
     pub(crate) phase: String,
     pub(crate) model: Option<String>,
+    #[serde(default)]
+    pub(crate) input: Map<String, Value>,
     #[serde(default)]
     pub(crate) progress: Progress,
     #[serde(default)]
@@ -110,6 +115,15 @@ impl Job {
         matches!(self.status, Status::Succeeded | Status::Failed | Status::Canceled)
     }
 
+    /// The first characters of the prompt.
+    pub(crate) fn beginning(&self) -> String {
+        let prompt = self.input.get("prompt").and_then(Value::as_str).unwrap_or_default();
+        match prompt.char_indices().nth(BEGINNING) {
+            Some((end, _)) => format!("{}…", &prompt[..end]),
+            None => prompt.to_owned(),
+        }
+    }
+
     /// What it cost, or will: as charged where the provider said so.
     pub(crate) fn credits(&self) -> Option<u64> {
         self.cost.and_then(|cost| cost.reported_credits.or(cost.estimated_credits))
@@ -137,5 +151,23 @@ impl Job {
                 Err(Failure::new(Exit::StillRunning, format!("{id} is still {}", self.status.as_str())))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_long_prompt_is_told_by_its_beginning() {
+        let job = |prompt: &str| -> Job {
+            let document =
+                json!({ "id": "x", "status": "queued", "phase": "queued", "input": { "prompt": prompt } });
+            serde_json::from_value(document).unwrap()
+        };
+        assert_eq!(job("a fox").beginning(), "a fox");
+        assert_eq!(job(&"é".repeat(99)).beginning(), format!("{}…", "é".repeat(BEGINNING)));
     }
 }

@@ -59,9 +59,26 @@ impl Output {
         if !io::stdout().is_terminal() {
             return self.raw(&rows.map(|row| row.join("\t") + "\n").collect::<String>());
         }
-        let mut table = Table::new();
+        self.table(Table::new().set_header(headings).add_rows(rows))
+    }
+
+    /// The same, with one more column on a terminal: for people only, whose text no script should have to skip.
+    pub(crate) fn rows_with<const N: usize>(
+        &self,
+        headings: [&str; N],
+        last: &str,
+        rows: impl IntoIterator<Item = ([String; N], String)>,
+    ) -> Result<(), Failure> {
+        if !io::stdout().is_terminal() {
+            return self.rows(headings, rows.into_iter().map(|(row, _)| row));
+        }
+        let rows = rows.into_iter().map(|(row, last)| row.into_iter().chain([last]));
+        let rows = rows.map(|row| row.map(|cell| printable(&cell)).collect::<Vec<_>>());
+        self.table(Table::new().set_header(headings.into_iter().chain([last])).add_rows(rows))
+    }
+
+    fn table(&self, table: &mut Table) -> Result<(), Failure> {
         table.load_style(presets::NOTHING);
-        table.set_header(headings).add_rows(rows);
         self.raw(&format!("{}\n", table.trim_fmt()))
     }
 

@@ -12,7 +12,7 @@ use reelhook::{
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
-    config::load_with,
+    config::{load_with, warnings},
     exit::{Exit, Failure},
     output::Output,
 };
@@ -36,7 +36,7 @@ pub(crate) async fn run(args: Args, _output: &Output) -> Result<(), Failure> {
         flags.into_iter().filter_map(|(key, address)| Some((key.to_owned(), address?.to_string()))).collect();
     let loaded = load_with(LoadOptions { path: args.config, overrides, ..LoadOptions::from_process() })?;
     log(&loaded.config)?;
-    for warning in &loaded.warnings {
+    for warning in warnings(&loaded) {
         tracing::warn!("{warning}");
     }
     let listeners = Listeners::bind(&loaded.config).map_err(failure)?;

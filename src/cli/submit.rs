@@ -92,6 +92,9 @@ pub(crate) async fn run(args: Args, connection: &Connection, output: &Output) ->
     let body = args.body()?;
     let priced = client.post(&ESTIMATE, &body).await?;
     let estimate = Estimate::read(&priced.document)?;
+    for notice in priced.document["notices"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        output.note(notice);
+    }
     if args.dry_run {
         return if output.is_json() {
             output.document(&priced.document)

@@ -22,7 +22,8 @@ impl Config {
     }
 
     /// Everything on this machine, for trying out: jobs go to the sandbox provider at `sandbox`, which works `speed`
-    /// times faster than real time; state and videos live under `data_dir`; loopback addresses may be fetched from.
+    /// times faster than real time; state and videos live under `data_dir`; loopback addresses may be fetched from;
+    /// only warnings are logged.
     pub fn for_dev(data_dir: &Path, sandbox: &Url, speed: f64) -> Self {
         let mut config = Self::defaults();
         config.upstream.base_url = sandbox.clone();
@@ -34,6 +35,8 @@ impl Config {
         let v6 = Ipv6Net::new_assert(std::net::Ipv6Addr::LOCALHOST, 128);
         config.egress.allow = vec![IpNet::V4(v4), IpNet::V6(v6)];
         config.sandbox.speed = speed;
+        // What `reelhook dev` itself has to say is not to drown in the log.
+        "warn".clone_into(&mut config.log.level);
         let poll = &mut config.poll;
         for pause in
             [&mut poll.first_after, &mut poll.overdue_after, &mut poll.interval, &mut poll.max_interval]

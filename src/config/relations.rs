@@ -46,6 +46,11 @@ fn upstream(c: &mut Checker<'_>, config: &Config) {
 
 fn callback(c: &mut Checker<'_>, config: &Config) {
     let callback = &config.callback;
+    if callback.public_url.is_none() && !c.is_rejected("callback.public_url") {
+        let message = "is not set, so the provider is asked for no callbacks: every job is found done by asking, and a \
+                       job whose create call's answer is lost is held at once";
+        c.warn("callback.public_url", message);
+    }
     if callback.public_url.as_ref().is_some_and(is_private) && !is_private(&config.upstream.base_url) {
         c.warn("callback.public_url", "is not a public address: the provider's callbacks will not arrive");
     }

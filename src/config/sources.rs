@@ -51,23 +51,33 @@ impl Layers {
 
     /// A file that was named must be there; of the usual places the first that exists counts.
     fn file(&mut self, options: &LoadOptions) {
-        let named = options.path.clone().or_else(|| options.variable(FILE_VARIABLE).map(PathBuf::from));
-        let candidates = match &named {
-            Some(path) => vec![path.clone()],
-            None => vec![PathBuf::from("reelhook.toml"), options.system_file.clone()],
+        let by_variable = || options.variable(FILE_VARIABLE).map(PathBuf::from);
+        let named = match options.path.clone() {
+            Some(path) => Some((path, Origin::Flag)),
+            None => by_variable().map(|path| (path, Origin::Env(FILE_VARIABLE.to_owned()))),
         };
-        for path in candidates {
+        let usual = || {
+            [PathBuf::from("reelhook.toml"), options.system_file.clone()].map(|path| (path, Origin::Default))
+        };
+        let candidates = named.map_or_else(|| usual().into(), |named| vec![named]);
+        for (path, whence) in candidates {
             match std::fs::read_to_string(options.cwd.join(&path)) {
                 Ok(text) => return self.toml(&path, &text),
-                Err(error) if error.kind() == io::ErrorKind::NotFound && named.is_none() => {}
-                Err(error) => return self.unread(path, 1, format!("cannot be read: {error}")),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    if whence != Origin::Default {
+                        return self.unread(whence, format!("there is no file {}", path.display()));
+                    }
+                }
+                Err(error) => {
+                    return self.unread(whence, format!("{} cannot be read: {error}", path.display()));
+                }
             }
         }
     }
 
-    fn unread(&mut self, path: PathBuf, line: usize, message: String) {
+    fn unread(&mut self, origin: Origin, message: String) {
         self.file_is_unread = true;
-        self.problem("", Origin::File { path, line }, message);
+        self.problem("", origin, message);
     }
 
     fn toml(&mut self, path: &Path, text: &str) {
@@ -75,7 +85,7 @@ impl Layers {
         let leaves = match schema::leaves(text) {
             Ok(leaves) => leaves,
             Err(error) => {
-                return self.unread(path.to_owned(), error.line, format!("is not TOML: {}", error.message));
+                return self.unread(origin(error.line), format!("is not TOML: {}", error.message));
             }
         };
         for leaf in leaves {

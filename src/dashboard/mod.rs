@@ -55,12 +55,12 @@ struct Problem<'a> {
     text: &'a str,
 }
 
-/// The newest jobs, newest first.
+/// The newest jobs with their requests, newest first; `more`: there are older ones.
 #[must_use]
-pub fn jobs(page: &Page, jobs: &crate::store::Page<Job>, counts: &Counts) -> String {
-    let rows = jobs.items.iter().map(|job| Row::new(job, page.now)).collect();
+pub fn jobs(page: &Page, jobs: &[(Job, Document)], more: bool, counts: &Counts) -> String {
+    let rows = jobs.iter().map(|(job, document)| Row::new(job, document, page.now)).collect();
     let pause = page.pause.as_deref();
-    render(&Jobs { base: &page.base, pause, rows, more: jobs.more, totals: show::totals(counts) })
+    render(&Jobs { base: &page.base, pause, rows, more, totals: show::totals(counts) })
 }
 
 /// One job with its timeline and its videos; `link` gives the address of a stored file by its name.
@@ -125,13 +125,10 @@ mod tests {
         let job = Job::new(JobId::new(Millis(1), &[1; 10]), Millis(1), new);
         let mut document = Document::default();
         document.input.insert("prompt".into(), "<img src=x onerror=alert(1)>".into());
-        let list = jobs(
-            &page,
-            &crate::store::Page { items: vec![job.clone()], more: false, read_to: None },
-            &Counts::default(),
-        );
+        let list = jobs(&page, &[(job.clone(), document.clone())], false, &Counts::default());
         let one = super::job(&page, &job, &document, &[], |name| name.to_owned());
         for html in [list, one] {
+            assert!(html.contains("&#60;img src=x"), "{html}");
             assert!(!html.contains("<script") && !html.contains("<img src=x"), "{html}");
         }
     }
@@ -144,10 +141,10 @@ mod tests {
             pause: pause.map(str::to_owned),
         };
         let job = Job::new(JobId::new(Millis(1), &[1; 10]), Millis(1), NewJob::default());
-        let items = crate::store::Page { items: vec![job.clone()], more: false, read_to: None };
+        let rows = [(job.clone(), Document::default())];
         let html = |page: &Page| {
             [
-                jobs(page, &items, &Counts::default()),
+                jobs(page, &rows, false, &Counts::default()),
                 super::job(page, &job, &Document::default(), &[], str::to_owned),
             ]
         };

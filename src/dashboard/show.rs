@@ -5,16 +5,21 @@ use serde_json::Value;
 
 use super::Page;
 use crate::{
-    app::Document,
-    lifecycle::{Job, Millis, Outcome, Phase, Status, StoredFile, Why},
+    app::{Document, remarks},
+    lifecycle::{Cost, Job, Millis, Outcome, Phase, Status, StoredFile},
     provider::models::usd,
     store::{Counts, LogEntry},
 };
+
+/// Characters of a prompt in the list.
+const BEGINNING: usize = 60;
 
 /// A line of the list.
 pub(super) struct Row {
     pub(super) id: String,
     pub(super) status: &'static str,
+    /// The beginning of the prompt; may be empty.
+    pub(super) prompt: String,
     pub(super) model: String,
     pub(super) terms: String,
     pub(super) cost: String,
@@ -23,10 +28,11 @@ pub(super) struct Row {
 }
 
 impl Row {
-    pub(super) fn new(job: &Job, now: Millis) -> Self {
+    pub(super) fn new(job: &Job, document: &Document, now: Millis) -> Self {
         Self {
             id: job.id.to_string(),
             status: status(job),
+            prompt: beginning(prompt(document).unwrap_or_default()),
             model: job.model.clone(),
             terms: terms(job),
             cost: cost(job),
@@ -66,51 +72,35 @@ impl Detail {
             sha256: file.sha256.clone(),
         };
         Self {
-            row: Row::new(job, page.now),
+            row: Row::new(job, document, page.now),
             is_open: !matches!(job.phase, Phase::Held { .. } | Phase::Settled { .. }),
-            remarks: remarks(job, page.pause.as_deref()),
+            remarks: failure(job).into_iter().chain(remarks(job, page.pause.as_deref())).collect(),
             facts: facts(job),
-            prompt: document.input.get("prompt").and_then(Value::as_str).map(str::to_owned),
+            prompt: prompt(document).map(str::to_owned),
             input: serde_json::to_string_pretty(&document.input).unwrap_or_default(),
             videos: job.files().map(video).collect(),
         }
     }
 }
 
-fn remarks(job: &Job, pause: Option<&str>) -> Vec<String> {
-    let mut remarks = Vec::new();
-    match &job.phase {
-        Phase::Queued { .. } => remarks.extend(pause.map(|why| {
-            format!("The upstream refuses our key or credits: {why}. The job waits and has cost nothing.")
-        })),
-        Phase::Unknown { .. } => remarks.push(format!(
-            "The create call was sent and its answer was lost. It is not sent again; a callback can still name the \
-             task. Without one a person must decide{}.",
-            job.due_at.map(|at| format!(" after {}", instant(at))).unwrap_or_default()
-        )),
-        Phase::Held { why } => remarks.push(format!(
-            "{} A person must decide: `reelhook jobs resolve {} --action` with `attach --task-id TASK`, `resubmit` \
-             (paid again) or `fail`.",
-            match why {
-                Why::AnswerLost =>
-                    "The create call was sent and its answer was lost, so it may have been charged.",
-                Why::AcceptedWithoutId => "The upstream took the job and named no task.",
-                Why::IdContradicted =>
-                    "The task that was named for this job is unknown there, or another job's.",
-                Why::Restored => "The record comes from a backup; what happened since is not known.",
-            },
-            job.id
-        )),
-        Phase::Settled { outcome: Outcome::Failed { message, .. } } => remarks.push(message.clone()),
-        Phase::Settled { outcome: Outcome::Canceled { may_still_charge: true } } => {
-            remarks.push(
-                "It had been sent before it was canceled: the upstream may still charge it.".to_owned(),
-            );
-        }
-        _ => {}
+fn prompt(document: &Document) -> Option<&str> {
+    document.input.get("prompt").and_then(Value::as_str)
+}
+
+/// The first characters of a text, and whether it goes on.
+fn beginning(text: &str) -> String {
+    match text.char_indices().nth(BEGINNING) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
     }
-    remarks.extend(job.notices.iter().cloned());
-    remarks
+}
+
+/// How it failed, whether money was spent and what to do.
+fn failure(job: &Job) -> Option<String> {
+    match job.outcome() {
+        Some(Outcome::Failed { message, .. }) => Some(message.clone()),
+        _ => None,
+    }
 }
 
 fn facts(job: &Job) -> Vec<(&'static str, String)> {
@@ -196,7 +186,12 @@ fn terms(job: &Job) -> String {
 }
 
 fn cost(job: &Job) -> String {
-    let credits = job.cost.reported_credits.unwrap_or(job.cost.estimated_credits);
+    let Cost { estimated_credits, reported_credits, reserved, .. } = job.cost;
+    // A booking is given back only for what provably cost nothing.
+    if job.outcome().is_some() && reserved.is_none() && reported_credits.is_none() && estimated_credits > 0 {
+        return "nothing charged".to_owned();
+    }
+    let credits = reported_credits.unwrap_or(estimated_credits);
     match credits {
         0 => "free".to_owned(),
         _ => format!("{credits} credits, ${:.2}", usd(credits)),
@@ -230,6 +225,30 @@ fn span(millis: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lifecycle::{JobId, NewJob, Reservation};
+
+    #[test]
+    fn a_job_that_was_refused_unpaid_is_not_shown_as_spent() {
+        let reserved = Some(Reservation { day: 1, credits: 300 });
+        let new = NewJob {
+            cost: Cost { estimated_credits: 300, reserved, ..Cost::default() },
+            ..NewJob::default()
+        };
+        let mut job = Job::new(JobId::new(Millis(1), &[1; 10]), Millis(1), new);
+        assert_eq!(cost(&job), "300 credits, $3.00");
+        job.phase = Phase::Settled { outcome: Outcome::Canceled { may_still_charge: false } };
+        assert_eq!(cost(&job), "300 credits, $3.00", "still booked");
+        job.cost.reserved = None;
+        assert_eq!(cost(&job), "nothing charged");
+        job.cost.reported_credits = Some(280);
+        assert_eq!(cost(&job), "280 credits, $2.80");
+    }
+
+    #[test]
+    fn a_long_prompt_is_told_by_its_beginning() {
+        assert_eq!(beginning(&"é".repeat(60)), "é".repeat(60));
+        assert_eq!(beginning(&"é".repeat(61)), format!("{}…", "é".repeat(60)));
+    }
 
     #[test]
     fn a_span_is_told_in_its_largest_fitting_unit() {

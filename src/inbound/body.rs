@@ -94,6 +94,7 @@ pub(super) fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
     }
     Err(Problem::new(
         &kinds::UNSUPPORTED_MEDIA_TYPE,
-        "the Content-Type must be application/json, without a body too; nothing was created or spent",
+        "the Content-Type must be application/json, without a body too; nothing was created or spent: \
+         with curl, -H 'content-type: application/json' -d '{}'",
     ))
 }

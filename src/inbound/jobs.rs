@@ -56,14 +56,20 @@ pub(super) async fn estimate(context: Data<Context>, body: Json) -> Result<HttpR
     Ok(HttpResponse::Ok().json(json!({
         "model": checked.model,
         "mode": checked.mode,
-        "duration_s": checked.duration_s,
+        "duration_s": checked.duration_s.map(seconds),
         "cost": {
             "estimated_credits": checked.estimate.credits,
             "estimated_usd": checked.estimate.usd(),
             "exact": checked.estimate.exact,
             "basis": checked.estimate.basis,
         },
+        "notices": checked.notices,
     })))
+}
+
+/// Whole seconds are told as such: `5`, not `5.0`.
+fn seconds(length: f64) -> Value {
+    if length.fract() == 0.0 && length < 1e9 { json!(length as u64) } else { json!(length) }
 }
 
 /// Reads the body of a new job; names the mistakes of its input along with its own.

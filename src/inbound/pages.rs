@@ -6,9 +6,8 @@ use actix_web::{
     web::{Data, Path},
 };
 
-use super::{Context, conditional, jobs::job_id, problem::Problem};
+use super::{Context, conditional, jobs::job_id, problem::Problem, view::document};
 use crate::{
-    app::{AppError, Document},
     dashboard::{self, Page},
     store::{EventFilter, JobFilter},
 };
@@ -24,16 +23,18 @@ pub(super) async fn jobs(context: Data<Context>) -> Result<HttpResponse, Problem
     let store = context.app.store();
     let jobs = store.list(JobFilter::default(), None, NEWEST).await?;
     let counts = store.counts().await?;
-    Ok(html(dashboard::jobs(&page(&context), &jobs, &counts)))
+    let mut rows = Vec::with_capacity(jobs.items.len());
+    for job in jobs.items {
+        let document = document(job.id, &context).await?;
+        rows.push((job, document));
+    }
+    Ok(html(dashboard::jobs(&page(&context), &rows, jobs.more, &counts)))
 }
 
 /// `GET /jobs/{id}`
 pub(super) async fn job(context: Data<Context>, id: Path<String>) -> Result<HttpResponse, Problem> {
     let job = context.app.get(job_id(&id)?).await?;
-    let document = match context.app.document(job.id).await {
-        Err(AppError::NotFound(_)) => Document::default(),
-        read => read?,
-    };
+    let document = document(job.id, &context).await?;
     let filter = EventFilter { job: Some(job.id), ..EventFilter::default() };
     let events = context.app.store().events(0, TIMELINE, filter).await?.events;
     let link = |name: &str| {

@@ -1,5 +1,7 @@
 //! What the outside sees of the records.
 
+use std::num::NonZeroU64;
+
 use actix_web::{
     HttpResponse,
     http::{
@@ -13,8 +15,8 @@ use serde_json::{Map, Value};
 
 use super::{Context, problem::Problem};
 use crate::{
-    app::{AppError, Document},
-    lifecycle::{Attempts, EventId, EventKind, FailCode, Job, JobId, Millis, Outcome, Status, Via},
+    app::{self, AppError, Document, remarks},
+    lifecycle::{Attempts, EventId, EventKind, FailCode, Job, JobId, Millis, Outcome, Phase, Status, Via},
     provider::models::usd,
     store::LogEntry,
 };
@@ -124,7 +126,9 @@ impl JobView {
             }
             _ => None,
         };
+        let pause = context.app.pause().map(|pause| pause.why);
         Self {
+            notices: remarks(&job, pause.as_deref()),
             status: job.status(),
             phase: job.phase_name(),
             progress: progress(&job, context),
@@ -152,7 +156,6 @@ impl JobView {
             tags: job.tags,
             metadata: document.metadata,
             retry_of: job.retry_of,
-            notices: job.notices,
             created_at: time(job.created_at),
             submitted_at: time_of(job.times.submitted_at),
             accepted_at: time_of(job.times.accepted_at),
@@ -175,26 +178,38 @@ fn file_view(job: &Job, file: &crate::lifecycle::StoredFile, context: &Context) 
     }
 }
 
-/// How far a job is: by the running download, else by what is stored and what the upstream said.
+/// How far a job is: by the download once there is one, before that by what the upstream said.
 pub(super) fn progress(job: &Job, context: &Context) -> ProgressView {
     let stored: u64 = job.files().map(|file| file.bytes).sum();
     if matches!(job.outcome(), Some(Outcome::Stored { .. })) {
         return ProgressView { percent: Some(100), bytes_done: stored, bytes_total: Some(stored) };
     }
-    match context.app.progress(job.id) {
-        Some(live) => ProgressView { percent: job.progress, bytes_done: live.done, bytes_total: live.total },
-        None => ProgressView { percent: job.progress, bytes_done: stored, bytes_total: None },
-    }
+    let live = context.app.progress(job.id).unwrap_or(app::Progress { done: stored, total: None });
+    let percent = match job.phase {
+        // The upstream is done, the download is not.
+        Phase::Fetching { .. } => live.total.and_then(|total| percent(live.done, total)),
+        _ => job.progress,
+    };
+    ProgressView { percent, bytes_done: live.done, bytes_total: live.total }
+}
+
+fn percent(done: u64, total: u64) -> Option<u8> {
+    let percent = u128::from(done) * 100 / u128::from(NonZeroU64::new(total)?.get());
+    Some(u8::try_from(percent).unwrap_or(100).min(100))
 }
 
 /// The job with its request.
 pub(super) async fn view(job: Job, context: &Context) -> Result<JobView, Problem> {
-    let document = match context.app.document(job.id).await {
-        // A job that follows another by itself has no request of its own.
-        Err(AppError::NotFound(_)) => Document::default(),
-        read => read?,
-    };
+    let document = document(job.id, context).await?;
     Ok(JobView::new(job, document, context))
+}
+
+/// The request of a job. One that follows another by itself has none of its own.
+pub(super) async fn document(id: JobId, context: &Context) -> Result<Document, Problem> {
+    match context.app.document(id).await {
+        Err(AppError::NotFound(_)) => Ok(Document::default()),
+        read => Ok(read?),
+    }
 }
 
 /// The job as the whole answer, with its revision as ETag.
@@ -259,5 +274,17 @@ impl From<LogEntry> for EventView {
             revision: event.revision,
             data: event.data,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::percent;
+
+    #[test]
+    fn a_download_is_told_in_whole_percent_and_of_unknown_length_in_none() {
+        assert_eq!(percent(0, 0), None);
+        assert_eq!([percent(0, 3), percent(2, 3), percent(3, 3)], [Some(0), Some(66), Some(100)]);
+        assert_eq!([percent(9, 3), percent(u64::MAX, u64::MAX)], [Some(100), Some(100)]);
     }
 }

@@ -68,11 +68,13 @@ pub(super) fn refused(mut draft: Draft<'_>, refusal: &Refusal, lease: u64) -> Op
     match refusal {
         Refusal::NotSent(message) => {
             let wait = draft.policy.not_sent(id, attempts.saturating_sub(1));
+            draft.trouble(&format!("the create call was not sent: {message}"));
             draft.event(EventKind::Refused, json!({ "why": "not_sent", "message": message }));
             draft.to(Phase::Queued { attempts }, wait);
         }
         Refusal::Busy(retry_after) => {
             let wait = draft.policy.busy(id, attempts.saturating_sub(1), *retry_after);
+            draft.trouble("the upstream is too busy to take the job");
             draft.event(EventKind::Refused, json!({ "why": "busy" }));
             draft.to(Phase::Queued { attempts }, wait);
         }
@@ -91,6 +93,7 @@ fn account(draft: &mut Draft<'_>, message: &str, others_pass: bool) {
         return;
     }
     draft.event(EventKind::Refused, json!({ "why": "account", "message": message }));
+    draft.trouble(&format!("the upstream refuses our key or credits: {message}"));
     let wait = draft.policy.blocked(draft.job.id, blocked.times);
     draft.job.blocked = Some(blocked);
     let attempts = draft.was.attempts.submit;
@@ -145,6 +148,7 @@ pub(super) fn reported(mut draft: Draft<'_>, task: &TaskId, report: &Report, lea
 }
 
 fn awaited(draft: &mut Draft<'_>, wait: Awaiting, report: &Report, lease: u64) {
+    draft.job.trouble = None;
     match report {
         Report::Running { word, known, progress } => {
             draft.job.progress = progress.or(draft.job.progress);
@@ -267,6 +271,7 @@ pub(super) fn unanswered(mut draft: Draft<'_>, fault: &AskFault, lease: u64) -> 
             if past_deadline(&draft, SILENCE_GRACE) && last_word(&draft, &wait, lease, 2 * SILENCE_GRACE) {
                 fail_late(&mut draft);
             } else {
+                draft.trouble(&format!("the upstream did not tell of the task: {}", fault.message));
                 // What no answer looked into stays asked for.
                 let soon = wait.nudged_since(lease).then(|| draft.nudge_wait());
                 let pause = draft.policy.unanswered(draft.job.id, wait.missed, fault.retry_after);

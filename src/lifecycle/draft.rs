@@ -12,6 +12,8 @@ use super::{
 };
 
 const DAY: i64 = 86_400_000;
+/// Longest trouble in characters: whose words it is may be somebody else's.
+const TROUBLE_CHARS: usize = 300;
 
 /// The record before and after a step, and what is written beside it.
 pub(super) struct Draft<'a> {
@@ -58,6 +60,7 @@ impl<'a> Draft<'a> {
 
     pub(super) fn hold(&mut self, why: Why) {
         (self.job.phase, self.job.due_at, self.job.lease) = (Phase::Held { why }, None, None);
+        self.job.trouble = None;
         self.event(EventKind::Held, json!({ "why": why }));
     }
 
@@ -65,6 +68,7 @@ impl<'a> Draft<'a> {
         // A callback that named no task came meanwhile: then it is known that the upstream took the job.
         let why = if self.was.callback.received > 0 { Why::AcceptedWithoutId } else { why };
         self.event(EventKind::Unknown, json!({ "why": why }));
+        self.job.trouble = None;
         if self.job.callback.expected {
             self.to(Phase::Unknown { why }, self.policy.unknown_wait);
         } else {
@@ -79,6 +83,7 @@ impl<'a> Draft<'a> {
             self.event(EventKind::Recovered, json!({ "task_id": task }));
         }
         self.name(task, proven);
+        self.job.trouble = None;
         self.job.times.accepted_at = Some(self.now);
         self.to(Phase::Awaiting(Awaiting::default()), wait);
     }
@@ -125,6 +130,11 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// Remembers why what was due did not succeed.
+    pub(super) fn trouble(&mut self, why: &str) {
+        self.job.trouble = Some(why.chars().take(TROUBLE_CHARS).collect());
+    }
+
     pub(super) fn fail(&mut self, code: FailCode, message: String) {
         let files: Vec<StoredFile> = self.was.files().cloned().collect();
         self.settle(Outcome::Failed { code, message, files });
@@ -146,6 +156,7 @@ impl<'a> Draft<'a> {
             }
         };
         (self.job.phase, self.job.due_at, self.job.lease) = (Phase::Settled { outcome }, None, None);
+        self.job.trouble = None;
         self.job.times.finished_at = Some(self.now);
         self.event(kind, data);
     }

@@ -60,6 +60,7 @@ pub(super) fn fetched(mut draft: Draft<'_>, index: usize, file: &StoredFile, lea
     let output = outputs.get_mut(index).filter(|output| output.file.is_none())?;
     output.file = Some(file.clone());
     *trouble = 0;
+    draft.job.trouble = None;
     draft.job.due_at = Some(draft.now.plus(draft.policy.lease));
     draft.done()
 }
@@ -124,6 +125,7 @@ fn refuse(draft: &mut Draft<'_>, index: usize, counts: bool, most: u32, code: Fa
     if let Some(output) = outputs.get_mut(index) {
         output.link = None;
     }
+    draft.trouble(message);
     draft.due_in(if counts { wait } else { 0 });
 }
 
@@ -140,6 +142,7 @@ fn trouble(draft: &mut Draft<'_>, message: &str, retry_after: Option<i64>) {
     let Phase::Fetching { trouble, .. } = &mut draft.job.phase else { return };
     *trouble += 1;
     let wait = draft.policy.fetch(draft.was.id, *trouble, retry_after);
+    draft.trouble(message);
     draft.due_in(wait);
 }
 

@@ -190,6 +190,8 @@ pub struct NewJob {
     pub cost: Cost,
     /// A callback can come.
     pub callback_expected: bool,
+    /// What a person should know of the request.
+    pub notices: Vec<String>,
 }
 
 /// The record.
@@ -251,6 +253,9 @@ pub struct Job {
     /// What a person should know; at most eight.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notices: Vec<String>,
+    /// Why what is due did not succeed the last time; none once there was progress. At most 300 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
     /// Fields of a newer version, carried along.
     #[serde(flatten)]
     pub other: Map<String, Value>,
@@ -281,7 +286,8 @@ impl Job {
             callback: CallbackMemory { expected: new.callback_expected, ..CallbackMemory::default() },
             completed_via: None,
             progress: None,
-            notices: Vec::new(),
+            notices: new.notices,
+            trouble: None,
             other: Map::new(),
         }
     }
@@ -387,6 +393,7 @@ impl Job {
         must(!sending || self.lease.is_some(), "sending is always claimed")?;
         must(self.lease.is_none() || sending || with_task, "only a call to the outside is claimed")?;
         must(!with_task || self.task.is_some(), "awaiting and fetching have a task")?;
+        must(!idle || self.trouble.is_none(), "only a job that goes on by itself has trouble")?;
         must(settled == self.times.finished_at.is_some(), "a job has an end exactly when it is settled")?;
         if let Phase::Settled { outcome: Outcome::Stored { files } } = &self.phase {
             must(!files.is_empty(), "stored has files")?;

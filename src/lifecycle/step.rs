@@ -95,12 +95,13 @@ fn claimed(mut draft: Draft<'_>, duty: Duty) -> Option<Change> {
         }
         Duty::Fetch => {
             draft.job.attempts.fetch += 1;
-            let kind = if draft.was.attempts.fetch == 0 {
-                EventKind::DownloadStarted
+            let attempt = draft.job.attempts.fetch;
+            if draft.was.attempts.fetch == 0 {
+                draft.event(EventKind::DownloadStarted, json!({ "attempt": attempt }));
             } else {
-                EventKind::DownloadRetried
-            };
-            draft.event(kind, json!({ "attempt": draft.job.attempts.fetch }));
+                let data = json!({ "attempt": attempt, "why": draft.was.trouble });
+                draft.event(EventKind::DownloadRetried, data);
+            }
             draft.due_in(draft.policy.lease);
         }
         Duty::Deliver | Duty::Expire => return None,

@@ -49,7 +49,10 @@ impl Runner {
             let event = match self.downloader.fetch(&order, &progress, stop).await {
                 Ok(stored) => Event::Fetched { index, file: file(stored), lease },
                 Err(Fault::Stopped) => Event::Released(lease),
-                Err(fault) => Event::NotFetched { index, fault: in_our_terms(fault), lease },
+                Err(fault) => {
+                    tracing::warn!(job = %id, why = %fault, "an attempt to fetch the video failed");
+                    Event::NotFetched { index, fault: in_our_terms(fault), lease }
+                }
             };
             match self.record(id, &event, None).await? {
                 Applied::Changed { job, .. } if matches!(event, Event::Fetched { .. }) => latest = *job,

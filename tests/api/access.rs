@@ -176,7 +176,8 @@ async fn without_keys_a_foreign_page_in_this_machines_browser_gets_nothing() {
     for kind in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"] {
         refused(cancel().header("content-type", kind), 415, "unsupported-media-type").await;
     }
-    refused(cancel(), 415, "unsupported-media-type").await;
+    let problem = refused(cancel(), 415, "unsupported-media-type").await;
+    assert!(problem["detail"].as_str().unwrap().contains("-d '{}'"), "{problem}");
     refused(cancel().json(&json!({})).header("origin", "https://evil.example"), 403, "forbidden").await;
 }
 

@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 use super::problems::refused;
 use crate::support::{World, order};
 
+const HOUR: Duration = Duration::from_secs(3600);
+
 async fn post(world: &World, key: &str, body: &Value) -> (StatusCode, Option<String>, Value) {
     let request = world.http.post(world.url("/v1/jobs")).header("idempotency-key", key).json(body);
     let answer = request.send().await.unwrap();
@@ -172,4 +174,36 @@ async fn the_service_tells_of_itself() {
     assert_eq!((&one["verdict"], &one["job_id"]), (&"matched".into(), &id.as_str().into()));
     assert!(one["body"].as_str().unwrap().contains("task"), "{one}");
     assert_eq!(callbacks["data"][0]["body"], Value::Null);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_field_that_is_not_documented_is_noticed_and_a_typing_error_refused() {
+    let world = World::start().await;
+    let input = json!({ "prompt": "x", "duration": 4.5, "seed": 7 });
+    let estimate = world.post("/v1/jobs/estimate", &json!({ "input": input })).await;
+    assert_eq!((&estimate["duration_s"], &estimate["cost"]["estimated_credits"]), (&json!(4.5), &json!(270)));
+    assert!(estimate["cost"]["basis"].as_str().unwrap().contains("4.5 s"), "{estimate}");
+    assert!(estimate["notices"][0].as_str().unwrap().contains("`seed`"), "{estimate}");
+    let job = world.post("/v1/jobs", &json!({ "input": input })).await;
+    assert_eq!(job["notices"], estimate["notices"]);
+    let typed = json!({ "input": { "prompt": "x", "duraton": 15 } });
+    let problem = refused(world.http.post(world.url("/v1/jobs")).json(&typed), 422, "invalid-input").await;
+    assert_eq!(problem["errors"][0]["pointer"], "/input/duraton");
+    assert!(problem["errors"][0]["detail"].as_str().unwrap().contains("did you mean `duration`?"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_waits_for_a_person_or_for_the_next_attempt_says_why() {
+    let world = World::with(|config| {
+        (config.download.backoff, config.download.max_backoff) = (HOUR, HOUR);
+    })
+    .await;
+    let held = world.submit("[[submit-timeout]] [[no-callback]]").await;
+    let cut = world.submit("[[url-404:2]]").await;
+    let held = world.ended(&held).await;
+    let told = held["notices"][0].as_str().unwrap();
+    assert!(told.contains("answer was lost") && told.contains("`resubmit`"), "{told}");
+    let job = world.until(&cut, |job| job["notices"] != json!([])).await;
+    assert!(job["notices"][0].as_str().unwrap().contains("last attempt"), "{job:#}");
+    assert_eq!((&job["phase"], &job["progress"]["percent"]), (&"fetching".into(), &Value::Null));
 }

@@ -7,7 +7,11 @@ use crate::fake::{Answer, Fake, ID, estimate, job};
 
 #[test]
 fn a_list_is_one_tab_separated_line_a_job_or_the_servers_document() {
-    let page = || json!({ "data": [job(3, "running", "awaiting")], "next_cursor": "abc" });
+    let page = || {
+        let mut job = job(3, "running", "awaiting");
+        job["input"] = json!({ "prompt": "for people on a terminal" });
+        json!({ "data": [job], "next_cursor": "abc" })
+    };
     let fake = Fake::start(move |_| Answer::json(200, &page()));
     let run = fake.reelhook().args(["jobs", "list"]).assert().success();
     run.stdout(format!("2026-11-22T18:00:00.000Z\trunning\tawaiting\t300\tkling-3\t{ID}\n"))
@@ -137,4 +141,15 @@ fn an_id_cannot_reach_another_route() {
     let fake = Fake::start(|_| Answer::problem(404, "job-not-found", "there is no such job"));
     fake.reelhook().args(["jobs", "get", "../stats?x=1"]).assert().code(5);
     assert_eq!(fake.calls()[0].line, "GET /v1/jobs/..%2Fstats%3Fx=1");
+}
+
+#[test]
+fn get_gives_each_notice_a_line() {
+    let fake = Fake::start(|_| {
+        let mut job = job(3, "held", "held");
+        job["notices"] = json!(["a person must decide", "seed is not documented"]);
+        Answer::job(200, &job)
+    });
+    let text = fake.reelhook().args(["jobs", "get", ID]).assert().success();
+    text.stdout(predicate::str::contains("notices\ta person must decide\nnotices\tseed is not documented\n"));
 }

@@ -123,3 +123,31 @@ fn every_shell_has_completions() {
         run.stdout(predicate::str::contains("healthcheck")).stderr("");
     }
 }
+
+#[test]
+fn check_says_that_all_is_well_and_what_deserves_a_look() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = |more: &str| {
+        let text = format!(
+            "[upstream]\napi_key = \"x\"\n[callback]\npublic_url = \"https://hooks.example.com\"\n{more}"
+        );
+        fs::write(folder.path().join("reelhook.toml"), text).unwrap();
+        here(folder.path()).args(["config", "check"]).assert().success()
+    };
+    check("").stdout("the configuration is good\n");
+    let keyed = "[auth]\nkeys_file = \"keys\"\n";
+    check(keyed).stdout(predicate::str::contains("nobody can use the API"));
+    let create = ["keys", "create", "--name", "app", "--scopes", "read", "--file", "keys"];
+    here(folder.path()).args(create).assert().success();
+    check(keyed).stdout("the configuration is good\n");
+    let absent = here(folder.path()).args(["config", "check", "--config", "nope.toml"]).assert().code(2);
+    absent.stdout("problem: flag: there is no file nope.toml\n");
+}
+
+#[test]
+fn a_demonstration_that_ends_logs_little_and_gives_no_link_that_is_dead_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = here(folder.path()).args(["dev", "--demo", "--exit"]).assert().success();
+    let told = predicate::str::contains("stored ").and(predicate::str::contains("watch ").not());
+    run.stderr(told.and(predicate::str::contains("INFO").not()));
+}

@@ -226,3 +226,16 @@ fn with_an_output_file_the_video_is_there_at_the_end() {
     fake.reelhook().args(["submit", "a fox", "--yes", "-o"]).arg(&target).assert().success();
     assert_eq!(std::fs::read(target).unwrap(), b"video");
 }
+
+#[test]
+fn what_the_estimate_notices_is_told_before_the_job_is_paid_for() {
+    let fake = Fake::start(move |call| match call.route() {
+        "POST /v1/jobs/estimate" => {
+            let cost = json!({ "estimated_credits": 300, "estimated_usd": 3.0, "exact": true });
+            Answer::json(200, &json!({ "cost": cost, "notices": ["field `seed` is not documented"] }))
+        }
+        _ => nothing_later(call),
+    });
+    let run = fake.reelhook().args(["submit", "a fox", "-p", "seed=7", "--dry-run"]).assert().success();
+    run.stderr(predicate::str::contains("field `seed` is not documented"));
+}

@@ -111,6 +111,7 @@ fn dev_stays_on_this_machine_and_asks_faster() {
     assert_eq!(config.egress.allow, ["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()]);
     assert_eq!(config.store.path, PathBuf::from("/tmp/x/state"));
     assert_eq!(config.storage.root, PathBuf::from("/tmp/x/videos"));
+    assert_eq!(config.log.level, "warn", "the demonstration's own lines can be read");
     assert_eq!(config.poll.first_after, Duration::from_secs(1));
     assert_eq!(config.poll.interval, Duration::from_millis(750));
     assert_eq!(config.poll.give_up_after, Duration::from_secs(45 * 60));

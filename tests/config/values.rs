@@ -180,6 +180,7 @@ fn what_deserves_a_look_is_a_warning_and_no_problem() {
         ("callback.public_url", "http://hooks.example.com", "callback.public_url", Some("plain http")),
         ("callback.public_url", "https://10.0.0.1", "callback.public_url", Some("will not arrive")),
         ("callback.public_url", "https://hooks.example.com", "callback.public_url", None),
+        ("log.level", "info", "callback.public_url", Some("held at once")),
         ("upstream.base_url", "http://api.example.com", "upstream.base_url", Some("plain http")),
         ("upstream.base_url", "https://10.0.0.1", "upstream.base_url", Some("private network")),
         ("upstream.base_url", "http://127.0.0.1:9", "upstream.base_url", None),

@@ -179,3 +179,12 @@ fn what_ended_stays_ended() {
     }
     assert!(matches!(player.job.outcome(), Some(Outcome::Canceled { may_still_charge: true })));
 }
+
+#[test]
+fn a_question_without_an_answer_says_why_until_the_next_answer() {
+    let player = Player::asking();
+    let lease = player.lease();
+    let player = player.then(&silence(lease));
+    assert!(player.trouble().contains("502"), "{}", player.trouble());
+    assert_eq!(player.asks(&running()).job.trouble, None);
+}

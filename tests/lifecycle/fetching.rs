@@ -50,6 +50,24 @@ fn the_work_of_another_claim_changes_nothing() {
 fn a_later_download_is_told_as_a_retry() {
     let player = fails(Player::linked(1), trouble()).due().then(&Event::Claimed(Duty::Fetch));
     assert_eq!(player.told(), [EventKind::DownloadRetried]);
+    assert_eq!(player.change().events[0].data["why"], "disk full");
+}
+
+#[test]
+fn a_failed_download_says_why_until_a_file_is_stored() {
+    let player = fails(Player::linked(1), trouble());
+    assert_eq!(player.trouble(), "disk full");
+    let player = player.due().then(&Event::Claimed(Duty::Fetch));
+    let lease = player.lease();
+    assert_eq!(player.then(&fetched(0, lease)).job.trouble, None);
+}
+
+#[test]
+fn a_fresh_link_does_not_hide_why_the_old_one_was_refused() {
+    let player = fails(Player::linked(1), refused()).asks(&succeeded(1));
+    let player = player.due().then(&Event::Claimed(Duty::Fetch));
+    let why = player.change().events[0].data["why"].as_str().unwrap();
+    assert!(why.contains("403"), "{why}");
 }
 
 #[test]

@@ -131,6 +131,10 @@ impl Player {
         }
     }
 
+    pub(crate) fn trouble(&self) -> &str {
+        self.job.trouble.as_deref().unwrap()
+    }
+
     pub(crate) fn failure(&self) -> FailCode {
         match self.job.outcome() {
             Some(Outcome::Failed { code, .. }) => *code,

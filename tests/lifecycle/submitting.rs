@@ -187,3 +187,30 @@ fn an_acceptance_after_the_end_records_task_and_spend_but_not_the_outcome() {
     let player = Player::sending().then(&Event::Cancel).then(&Event::Accepted(task("ours"), lease));
     assert_eq!((player.task(), player.change().book), (("ours", true), None), "it was never given back");
 }
+
+#[test]
+fn a_refusal_that_is_tried_again_says_why_until_the_upstream_takes_the_job() {
+    let not_sent = |lease| Event::Refused(Refusal::NotSent("no route".into()), lease);
+    for (refuse, part) in [
+        (not_sent as fn(u64) -> Event, "no route"),
+        (busy, "too busy"),
+        (|lease| account(false, lease), "no credits"),
+    ] {
+        let player = Player::sending();
+        let lease = player.lease();
+        let player = player.then(&refuse(lease));
+        assert!(player.trouble().contains(part), "{}", player.trouble());
+        let player = player.due().then(&Event::Claimed(Duty::Submit));
+        assert!(player.trouble().contains(part), "it lasts while the next attempt is under way");
+        let lease = player.lease();
+        assert_eq!(player.then(&Event::Accepted(task("ours"), lease)).job.trouble, None);
+    }
+}
+
+#[test]
+fn trouble_is_short_however_much_the_upstream_has_to_say() {
+    let player = Player::sending();
+    let lease = player.lease();
+    let player = player.then(&Event::Refused(Refusal::NotSent("é".repeat(10_000)), lease));
+    assert_eq!(player.trouble().chars().count(), 300);
+}

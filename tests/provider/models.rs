@@ -128,6 +128,59 @@ fn an_input_that_is_no_object_is_refused() {
 }
 
 #[test]
+fn a_typing_error_in_a_field_is_refused_before_it_costs_money() {
+    for (typed, meant) in [
+        ("duraton", "duration"),
+        ("Duration", "duration"),
+        ("apect_ratio", "aspect_ratio"),
+        ("aspectRatio", "aspect_ratio"),
+        ("sond", "sound"),
+        ("modell", "model"),
+        ("multi-shots", "multi_shots"),
+    ] {
+        let wrong = checked(kling(typed, json!("x"))).unwrap_err().remove(0);
+        assert_eq!((wrong.pointer, wrong.code), (format!("/input/{typed}"), "unknown_field"));
+        assert!(wrong.detail.contains(&format!("did you mean `{meant}`?")), "{}", wrong.detail);
+        let elsewhere = json!({"model": "ltx-2", "prompt": "x", typed: "x"});
+        assert_eq!(checked(elsewhere).unwrap().notices.len(), 0, "nothing is documented there");
+    }
+    assert_eq!(wrongs(kling("dur/tion", json!(5)))[0].0, "/input/dur~1tion");
+    assert_eq!(wrongs(kling("duraton", json!(null))), [], "null is not given");
+}
+
+#[test]
+fn a_field_like_none_that_is_documented_passes_with_a_notice() {
+    let checked = checked(kling("seed", json!(7))).unwrap();
+    assert_eq!(checked.notices, ["field `seed` is not documented for kling-3; it is passed through"]);
+    assert_eq!(checked.body["seed"], 7);
+}
+
+#[test]
+fn many_undocumented_fields_do_not_fill_the_notices() {
+    let mut input = kling("x".repeat(10_000).as_str(), json!(1));
+    for number in 0..20 {
+        input[format!("zz{number}")] = json!(1);
+    }
+    let notices = checked(input).unwrap().notices;
+    assert_eq!(notices.len(), 6, "{notices:?}");
+    assert!(notices[5].contains("16 more"), "{notices:?}");
+    assert!(notices.iter().all(|notice| notice.len() < 200), "{notices:?}");
+}
+
+#[test]
+fn every_parameter_of_the_catalogue_is_known() {
+    let models = catalogue(&Pricing::default(), &Mapping::default());
+    let documented = models.iter().find(|model| model.name == "kling-3").unwrap();
+    for parameter in &documented.parameters {
+        let code = |wrong: &FieldError| wrong.code == "unknown_field";
+        match checked(kling(parameter.name, json!("x"))) {
+            Ok(checked) => assert!(checked.notices.is_empty(), "{}", parameter.name),
+            Err(wrongs) => assert!(!wrongs.iter().any(code), "{wrongs:?}"),
+        }
+    }
+}
+
+#[test]
 fn the_default_model_is_filled_in_and_the_rest_left_alone() {
     let input = json!({"prompt": "a fox", "unheard_of": [1, {"x": null}], "sound": null});
     let checked = check(&input, "ltx-2", &Pricing::default()).unwrap();
@@ -167,11 +220,11 @@ fn the_price_list_of_kling_is_rate_times_duration() {
         let input = json!({"prompt": "x", "mode": mode, "sound": sound, "duration": duration});
         let checked = checked(input.clone()).unwrap();
         assert_eq!((checked.estimate.credits, checked.estimate.exact), (credits, true), "{input}");
-        assert_eq!((checked.mode.as_deref(), checked.duration_s), (Some(mode), Some(duration.ceil() as u32)));
+        assert_eq!((checked.mode.as_deref(), checked.duration_s), (Some(mode), Some(duration)));
     }
     let plain = checked(json!({"prompt": "x"})).unwrap();
     assert_eq!(plain.estimate.basis, "60 credits/s × 5 s, std with sound");
-    assert_eq!((plain.estimate.credits, plain.estimate.usd(), plain.duration_s), (300, 3.0, Some(5)));
+    assert_eq!((plain.estimate.credits, plain.estimate.usd(), plain.duration_s), (300, 3.0, Some(5.0)));
 }
 
 #[test]
@@ -181,7 +234,7 @@ fn several_shots_are_priced_by_their_sum_and_never_exactly() {
     let summed = price(json!({"multi_shots": true, "multi_prompt": shots, "sound": false}));
     assert_eq!((summed.credits, summed.exact), (280, false));
     let input = json!({"multi_shots": true, "multi_prompt": shots});
-    assert_eq!(checked(input).unwrap().duration_s, Some(7), "the length is that of all shots");
+    assert_eq!(checked(input).unwrap().duration_s, Some(7.0), "the length is that of all shots");
     let shots = json!([{"prompt": "a", "duration": 3}, {"prompt": "b"}]);
     let unsummed = price(json!({"multi_shots": true, "multi_prompt": shots, "duration": 10}));
     assert_eq!((unsummed.credits, unsummed.exact), (600, false));

@@ -66,16 +66,19 @@ pub(super) async fn run(args: Args, connection: &Connection, output: &Output) ->
         )
     })?;
     let rows = page.data.into_iter().map(|job| {
-        [
+        let prompt = job.beginning();
+        let row = [
             job.created_at.map(time::rfc3339).unwrap_or_default(),
             job.status.as_str().to_owned(),
             job.phase.clone(),
             job.credits().map(|credits| credits.to_string()).unwrap_or_default(),
             job.model.unwrap_or_default(),
             job.id,
-        ]
+        ];
+        (row, prompt)
     });
-    output.rows(["CREATED", "STATUS", "PHASE", "CREDITS", "MODEL", "ID"], rows)?;
+    let headings = ["CREATED", "STATUS", "PHASE", "CREDITS", "MODEL", "ID"];
+    output.rows_with(headings, "PROMPT", rows)?;
     if let Some(cursor) = page.next_cursor {
         output.note(&format!("there are more: --cursor {cursor}"));
     }

@@ -61,11 +61,17 @@ fn show(snapshot: &Snapshot, output: &Output) -> Result<(), Failure> {
         return output.document(&snapshot.document);
     }
     let fields = snapshot.document.as_object().into_iter().flatten();
-    let rows = fields.filter(|(_, value)| !is_empty(value)).map(|(name, value)| {
-        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        [name.clone(), text]
+    let rows = fields.filter(|(_, value)| !is_empty(value)).flat_map(|(name, value)| {
+        // Of several sentences each has its own line.
+        let texts = value.as_array().filter(|items| items.iter().all(Value::is_string));
+        let texts = texts.map_or_else(|| vec![text(value)], |items| items.iter().map(text).collect());
+        texts.into_iter().map(|text| [name.clone(), text])
     });
     output.rows(["FIELD", "VALUE"], rows)
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 fn is_empty(value: &Value) -> bool {

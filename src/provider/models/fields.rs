@@ -7,6 +7,13 @@ use url::Url;
 
 use super::FieldError;
 
+/// So alike, 0 to 1, are a field and what it was most likely meant to be.
+const ALIKE: f64 = 0.75;
+/// Undocumented fields that a notice names; who sends more knows it.
+const NAMED: usize = 5;
+/// Characters of a field's name in a notice.
+const NAME_CHARS: usize = 40;
+
 pub(super) struct Fields<'a> {
     body: &'a Map<String, Value>,
     pub(super) errors: Vec<FieldError>,
@@ -107,6 +114,28 @@ impl<'a> Fields<'a> {
         value.as_array()
     }
 
+    /// A field that is almost a `documented` one is wrong; a notice names those that are like none.
+    pub(super) fn undocumented(&mut self, model: &str, documented: &[&'static str]) -> Vec<String> {
+        let body = self.body;
+        let given = body.iter().filter(|(_, value)| !value.is_null()).map(|(name, _)| name.as_str());
+        let (mut notices, mut more) = (Vec::new(), 0);
+        for name in given.filter(|name| !documented.contains(name)) {
+            if let Some(meant) = closest(name, documented) {
+                let detail = format!("{model} has no field `{name}`; did you mean `{meant}`?");
+                self.wrong(&pointer_token(name), "unknown_field", detail);
+            } else if notices.len() < NAMED {
+                let name: String = name.chars().take(NAME_CHARS).collect();
+                notices.push(format!("field `{name}` is not documented for {model}; it is passed through"));
+            } else {
+                more += 1;
+            }
+        }
+        if more > 0 {
+            notices.push(format!("and {more} more fields that are not documented for {model}"));
+        }
+        notices
+    }
+
     /// Checks `[{prompt, duration}]` and sums the durations in seconds, if every shot has one.
     pub(super) fn shots(&mut self, name: &str) -> Option<f64> {
         let shots = self.list(name)?;
@@ -138,4 +167,20 @@ impl<'a> Fields<'a> {
         }
         total
     }
+}
+
+/// The documented field that `name` was most likely meant to be, if it is alike enough.
+fn closest(name: &str, documented: &[&'static str]) -> Option<&'static str> {
+    let name = name.to_lowercase();
+    documented
+        .iter()
+        .map(|known| (strsim::normalized_damerau_levenshtein(&name, known), *known))
+        .filter(|(likeness, _)| *likeness >= ALIKE)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, known)| known)
+}
+
+/// A member's name as a part of a JSON pointer (RFC 6901).
+fn pointer_token(name: &str) -> String {
+    name.replace('~', "~0").replace('/', "~1")
 }

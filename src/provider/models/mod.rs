@@ -18,6 +18,20 @@ const DURATION_S: std::ops::RangeInclusive<f64> = 3.0..=15.0;
 const DURATION_DEFAULT_S: f64 = 5.0;
 const MODES: [&str; 2] = ["std", "pro"];
 const ASPECT_RATIOS: [&str; 3] = ["1:1", "9:16", "16:9"];
+/// Every field that is documented for kling-3.
+const KLING_FIELDS: [&str; 11] = [
+    "model",
+    "callback_url",
+    "prompt",
+    "mode",
+    "duration",
+    "aspect_ratio",
+    "sound",
+    "image",
+    "multi_shots",
+    "multi_prompt",
+    "kling_elements",
+];
 
 /// What is documented of a model.
 struct Known {
@@ -44,12 +58,14 @@ pub struct Checked {
     pub model: String,
     /// kling-3: always given, `std` unless asked otherwise. Other models: as typed.
     pub mode: Option<String>,
-    /// Length of the video in whole seconds, rounded up.
-    pub duration_s: Option<u32>,
+    /// Length of the video in seconds.
+    pub duration_s: Option<f64>,
     /// The prompt as typed.
     pub prompt: Option<String>,
     /// What it will cost.
     pub estimate: Estimate,
+    /// What is let through, but may not be what was meant.
+    pub notices: Vec<String>,
 }
 
 /// One thing that is wrong with an input.
@@ -57,7 +73,8 @@ pub struct Checked {
 pub struct FieldError {
     /// JSON pointer into the request, such as `/input/duration`.
     pub pointer: String,
-    /// `required`, `wrong_type`, `too_long`, `out_of_range`, `not_one_of`, `not_a_url`, `unknown_model` or `not_allowed`.
+    /// `required`, `wrong_type`, `too_long`, `out_of_range`, `not_one_of`, `not_a_url`, `unknown_model`,
+    /// `unknown_field` or `not_allowed`.
     pub code: &'static str,
     /// What is wrong and what would be right.
     pub detail: String,
@@ -65,7 +82,8 @@ pub struct FieldError {
 
 /// Checks an upstream body before money is spent on it.
 ///
-/// A `null` counts as not given. Fields without a documented rule pass untouched.
+/// A `null` counts as not given. Fields without a documented rule pass untouched; but one that is almost a documented
+/// field of kling-3 is a typing error, and the video that is paid for would not be the one that was meant.
 ///
 /// # Errors
 /// Every broken rule, not only the first.
@@ -90,14 +108,15 @@ pub fn check(input: &Value, default_model: &str, pricing: &Pricing) -> Result<Ch
         KLING_3 => check_kling(&mut fields, pricing),
         _ => check_undocumented(&mut fields, model),
     };
+    let notices =
+        if model.name == KLING_3 { fields.undocumented(KLING_3, &KLING_FIELDS) } else { Vec::new() };
     if !fields.errors.is_empty() {
         return Err(fields.errors);
     }
     let prompt = body.get("prompt").and_then(Value::as_str).map(str::to_owned);
     let mut body = body.clone();
     body.insert("model".into(), model.name.into());
-    let whole_seconds = duration_s.map(|seconds| seconds.ceil() as u32);
-    Ok(Checked { body, model: model.name.into(), mode, duration_s: whole_seconds, prompt, estimate })
+    Ok(Checked { body, model: model.name.into(), mode, duration_s, prompt, estimate, notices })
 }
 
 fn pick_model(fields: &mut Fields<'_>, default_model: &str) -> Option<&'static Known> {
