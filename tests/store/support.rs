@@ -10,7 +10,8 @@ use reelhook::{
         PollPolicy, Reservation, SinkRule, TaskId,
     },
     store::{
-        Arrival, CallbackRecord, Claim, IdempotencyKey, Insert, Inserted, Judged, Limits, Replaced, Store, Verdict,
+        Arrival, CallbackRecord, Claim, IdempotencyKey, Insert, Inserted, Judged, Limits, Replaced, Store,
+        Verdict,
     },
 };
 

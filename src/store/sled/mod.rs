@@ -39,8 +39,8 @@ use self::{
     write::{New, Write},
 };
 use super::{
-    Arrival, Booked, CallbackFilter, CallbackRecord, Claim, Counts, EventFilter, EventPage, Heard, Insert, Inserted,
-    JobFilter, LogBounds, Page, Replaced, Store, StoreError,
+    Arrival, Booked, CallbackFilter, CallbackRecord, Claim, Counts, EventFilter, EventPage, Heard, Insert,
+    Inserted, JobFilter, LogBounds, Page, Replaced, Store, StoreError,
 };
 use crate::{
     config,

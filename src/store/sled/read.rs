@@ -3,8 +3,7 @@
 use sled::{IVec, Tree};
 
 use super::{
-    callback,
-    keys,
+    callback, keys,
     log::Reader,
     record::{self, Card},
     source::Source,

@@ -6,9 +6,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use reelhook::{
     lifecycle::{CallbackId, Duty, Event, EventKind, Job, JobId, Phase, Status, Why},
-    store::{
-        CallbackFilter, CallbackRecord, EventFilter, JobFilter, Judged, LogBounds, Store, Verdict,
-    },
+    store::{CallbackFilter, CallbackRecord, EventFilter, JobFilter, Judged, LogBounds, Store, Verdict},
 };
 
 use crate::support::*;
@@ -62,10 +60,7 @@ pub(crate) async fn a_callback_for_an_unknown_job_is_kept(place: &dyn Place) {
     let entry = CallbackRecord { verdict: Verdict::Unmatched, ..record(5, "dlv", b"{}") };
     assert_eq!(store.callback_body(entry.id).await.unwrap().unwrap().0, entry);
     store.callback(called(5, "uncounted", b"{}", |judged| judged.keep = false)).await.unwrap();
-    store
-        .callback(called(5, "uncounted", b"{}", |judged| assert!(judged.note.duplicate)))
-        .await
-        .unwrap();
+    store.callback(called(5, "uncounted", b"{}", |judged| assert!(judged.note.duplicate))).await.unwrap();
     assert_eq!(store.callbacks(CallbackFilter::default(), None, 9).await.unwrap().items, [entry]);
 }
 
