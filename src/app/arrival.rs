@@ -88,8 +88,8 @@ impl App {
             })
             .await?;
         trace::callback(id, heard.verdict);
-        if let Some((before, after)) = &heard.changed {
-            trace::changed(before, after);
+        if let Some(changed) = &heard.changed {
+            trace::changed(&changed.before, &changed.after);
         }
         Ok(Arrived { verdict: heard.verdict, challenge })
     }

@@ -196,8 +196,11 @@ pub struct Arrival {
     /// By what to step.
     pub policy: std::sync::Arc<Policy>,
     /// What to make of it, given the job as it is, if there is one, and whether this delivery was seen before.
-    pub judge: Box<dyn FnOnce(Option<&Job>, bool) -> Judged + Send>,
+    pub judge: Judge,
 }
+
+/// Judges a callback. Pure, and called once.
+pub type Judge = Box<dyn FnOnce(Option<&Job>, bool) -> Judged + Send>;
 
 /// What a callback means.
 #[derive(Clone, Debug)]
@@ -217,8 +220,17 @@ pub struct Judged {
 pub struct Heard {
     /// What it was judged to be.
     pub verdict: Verdict,
-    /// The job before and after, if it changed.
-    pub changed: Option<(Box<Job>, Box<Job>)>,
+    /// What it did to its job, if anything.
+    pub changed: Option<Changed>,
+}
+
+/// A job before and after a change.
+#[derive(Clone, Debug)]
+pub struct Changed {
+    /// The record that was read.
+    pub before: Box<Job>,
+    /// The record that was written.
+    pub after: Box<Job>,
 }
 
 /// A numbered entry of the event log.

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     lifecycle::{Change, Event, Job, Note},
-    store::{Arrival, CallbackRecord, Heard, Judged, Replaced, StoreError},
+    store::{Arrival, CallbackRecord, Changed, Heard, Judged, Replaced, StoreError},
 };
 
 /// The two parts of a stored entry.
@@ -65,11 +65,13 @@ fn happen(
     note: Note,
     delivery: u64,
     step: impl Fn(&Job, &Event) -> Option<Change>,
-) -> Result<Option<(Box<Job>, Box<Job>)>, StoreError> {
+) -> Result<Option<Changed>, StoreError> {
     let mut change = step(&job, &Event::Callback(note.clone()));
     while let Some(next) = change.take() {
         match write::replace_having_seen(txn, &Write::of(&next)?, Some(delivery))? {
-            Replaced::Done { .. } => return Ok(Some((Box::new(job), Box::new(next.job)))),
+            Replaced::Done { .. } => {
+                return Ok(Some(Changed { before: Box::new(job), after: Box::new(next.job) }));
+            }
             // The id is another job's: that contradicts a job that has none yet, and is no news to one that has.
             Replaced::TaskTaken(_) => {
                 let nameless = Event::Callback(Note { task: None, ..note.clone() });

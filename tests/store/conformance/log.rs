@@ -6,7 +6,9 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use reelhook::{
     lifecycle::{CallbackId, Duty, Event, EventKind, Job, JobId, Phase, Status, Why},
-    store::{CallbackFilter, CallbackRecord, EventFilter, JobFilter, Judged, LogBounds, Store, Verdict},
+    store::{
+        CallbackFilter, CallbackRecord, Changed, EventFilter, JobFilter, Judged, LogBounds, Store, Verdict,
+    },
 };
 
 use crate::support::*;
@@ -16,7 +18,7 @@ pub(crate) async fn a_callback_is_kept_with_its_body_and_known_again(place: &dyn
     awaiting(&*store, 1).await;
     let body = &[b'x'; 9_000];
     let heard = store.callback(arrival(1, "dlv", body)).await.unwrap();
-    let (before, after) = heard.changed.unwrap();
+    let Changed { before, after } = heard.changed.unwrap();
     assert_eq!((heard.verdict, after.revision), (Verdict::Matched, before.revision + 1));
     assert_eq!(get(&*store, id(1)).await, *after);
     let store = place.reopen(store).await;
