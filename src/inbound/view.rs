@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use super::{Context, problem::Problem};
 use crate::{
     app::{self, AppError, Document, remarks},
-    lifecycle::{Attempts, EventId, EventKind, FailCode, Job, JobId, Millis, Outcome, Phase, Status, Via},
+    lifecycle::{EventId, EventKind, FailCode, Job, JobId, Millis, Outcome, Phase, Status, Via},
     provider::models::usd,
     store::LogEntry,
 };
@@ -56,7 +56,7 @@ pub(super) struct JobView {
     cost: CostView,
     error: Option<ErrorView>,
     callback: CallbackView,
-    attempts: Attempts,
+    attempts: AttemptsView,
     deliveries: DeliveriesView,
     tags: Vec<String>,
     metadata: Map<String, Value>,
@@ -69,6 +69,14 @@ pub(super) struct JobView {
     stored_at: Option<String>,
     finished_at: Option<String>,
     expires_at: Option<String>,
+}
+
+/// All of them, noughts too: unlike the record, an answer has always the same members.
+#[derive(Serialize)]
+struct AttemptsView {
+    submit: u32,
+    ask: u32,
+    fetch: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Serialize)]
@@ -151,7 +159,11 @@ impl JobView {
                 received: job.callback.received,
                 first_at: time_of(job.callback.first_at),
             },
-            attempts: job.attempts,
+            attempts: AttemptsView {
+                submit: job.attempts.submit,
+                ask: job.attempts.ask,
+                fetch: job.attempts.fetch,
+            },
             deliveries: DeliveriesView::default(),
             tags: job.tags,
             metadata: document.metadata,
