@@ -5,59 +5,15 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::lifecycle::{
-    CallbackId, Change, Duty, Event, EventKind, EventRecord, Job, JobId, Millis, Note, Policy, Status, TaskId,
+    CallbackId, Change, Duty, Event, EventKind, EventRecord, Job, JobId, Millis, Policy, Status, TaskId,
 };
 
+mod arrival;
+mod error;
 pub mod sled;
 
-/// The store could not do it. Nothing that was acknowledged before is in doubt.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// Another process has it open.
-    #[error(
-        "the store at {path} is in use by {owner}; stop that process, or give this one another `[store] url`"
-    )]
-    Locked {
-        /// Where it is.
-        path: String,
-        /// Who holds it, as far as can be told.
-        owner: String,
-    },
-    /// It does not open; nothing in it was changed.
-    #[error("the store at {path} does not open: {why}; nothing in it was changed or deleted")]
-    Unreadable {
-        /// Where it is.
-        path: String,
-        /// What is wrong.
-        why: String,
-    },
-    /// It was written by a newer version.
-    #[error(
-        "the store holds records of schema {found}, this version knows up to {known}: run the newer version"
-    )]
-    Newer {
-        /// In the record.
-        found: u16,
-        /// Ours.
-        known: u16,
-    },
-    /// Less space is left than `[store] min_free`; it heals by itself when space returns.
-    #[error(
-        "the disk of the store has {free} bytes left, [store] min_free asks for {wanted}; nothing was written"
-    )]
-    NoSpace {
-        /// Bytes left.
-        free: u64,
-        /// Bytes wanted.
-        wanted: u64,
-    },
-    /// The record is damaged; it is kept aside.
-    #[error("the record of {0} is damaged; it was set aside and is left out of all work")]
-    Damaged(String),
-    /// The engine failed, or is shutting down.
-    #[error("the store is not available: {0}")]
-    Unavailable(String),
-}
+pub use arrival::{Arrival, CallbackRecord, Changed, Heard, Judge, Judged, Verdict};
+pub use error::StoreError;
 
 /// Who a create call's idempotency key belongs to, and the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,102 +91,6 @@ pub enum Replaced {
     Stale,
     /// The task that the change names is this other job's.
     TaskTaken(JobId),
-}
-
-/// An entry of the inbound log.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CallbackRecord {
-    /// Its id.
-    pub id: CallbackId,
-    /// The job in the URL.
-    pub job_id: JobId,
-    /// When it came.
-    pub received_at: Millis,
-    /// What we made of it.
-    pub verdict: Verdict,
-    /// Delivery id of the sender, else the hash of the body: equal ones are repeats.
-    pub delivery_id: String,
-    /// Length of the body in bytes.
-    pub bytes: u64,
-    /// SHA-256 of the body, hexadecimal.
-    pub sha256: String,
-    /// The status word in it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub word: Option<String>,
-    /// The task in it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub task_id: Option<String>,
-    /// Why it was not taken, for verdicts that need it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub detail: Option<String>,
-}
-
-/// What we made of a callback.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Verdict {
-    /// For an open job of ours.
-    Matched,
-    /// Seen before.
-    Duplicate,
-    /// For a job that was settled.
-    Late,
-    /// A valid token, but no such job (any more).
-    Unmatched,
-    /// The signature does not verify.
-    Forged,
-    /// The body cannot be read.
-    Malformed,
-}
-
-/// A callback to be remembered. What it means is judged in the same atomic change, where nobody can be faster.
-pub struct Arrival {
-    /// The job it is for.
-    pub job_id: JobId,
-    /// By which repeats are known, together with the job.
-    pub delivery_id: String,
-    /// The body as it came.
-    pub body: Bytes,
-    /// When it came.
-    pub now: Millis,
-    /// By what to step.
-    pub policy: std::sync::Arc<Policy>,
-    /// What to make of it, given the job as it is, if there is one, and whether this delivery was seen before.
-    pub judge: Judge,
-}
-
-/// Judges a callback. Pure, and called once.
-pub type Judge = Box<dyn FnOnce(Option<&Job>, bool) -> Judged + Send>;
-
-/// What a callback means.
-#[derive(Clone, Debug)]
-pub struct Judged {
-    /// The entry of the inbound log.
-    pub record: CallbackRecord,
-    /// The log keeps it; not so when the job's share of the log is used up.
-    pub keep: bool,
-    /// The log keeps the body with it.
-    pub keep_body: bool,
-    /// What happens to the job.
-    pub note: Note,
-}
-
-/// A callback that was remembered.
-#[derive(Clone, Debug)]
-pub struct Heard {
-    /// What it was judged to be.
-    pub verdict: Verdict,
-    /// What it did to its job, if anything.
-    pub changed: Option<Changed>,
-}
-
-/// A job before and after a change.
-#[derive(Clone, Debug)]
-pub struct Changed {
-    /// The record that was read.
-    pub before: Box<Job>,
-    /// The record that was written.
-    pub after: Box<Job>,
 }
 
 /// A numbered entry of the event log.

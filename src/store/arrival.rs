@@ -1,0 +1,102 @@
+//! Callbacks, as they are remembered.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::lifecycle::{CallbackId, Job, JobId, Millis, Note, Policy};
+
+/// An entry of the inbound log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallbackRecord {
+    /// Its id.
+    pub id: CallbackId,
+    /// The job in the URL.
+    pub job_id: JobId,
+    /// When it came.
+    pub received_at: Millis,
+    /// What we made of it.
+    pub verdict: Verdict,
+    /// Delivery id of the sender, else the hash of the body: equal ones are repeats.
+    pub delivery_id: String,
+    /// Length of the body in bytes.
+    pub bytes: u64,
+    /// SHA-256 of the body, hexadecimal.
+    pub sha256: String,
+    /// The status word in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub word: Option<String>,
+    /// The task in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task_id: Option<String>,
+    /// Why it was not taken, for verdicts that need it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+/// What we made of a callback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// For an open job of ours.
+    Matched,
+    /// Seen before.
+    Duplicate,
+    /// For a job that was settled.
+    Late,
+    /// A valid token, but no such job (any more).
+    Unmatched,
+    /// The signature does not verify.
+    Forged,
+    /// The body cannot be read.
+    Malformed,
+}
+
+/// A callback to be remembered. What it means is judged in the same atomic change, where nobody can be faster.
+pub struct Arrival {
+    /// The job it is for.
+    pub job_id: JobId,
+    /// By which repeats are known, together with the job.
+    pub delivery_id: String,
+    /// The body as it came.
+    pub body: Bytes,
+    /// When it came.
+    pub now: Millis,
+    /// By what to step.
+    pub policy: std::sync::Arc<Policy>,
+    /// What to make of it, given the job as it is, if there is one, and whether this delivery was seen before.
+    pub judge: Judge,
+}
+
+/// Judges a callback. Pure, and called once.
+pub type Judge = Box<dyn FnOnce(Option<&Job>, bool) -> Judged + Send>;
+
+/// What a callback means.
+#[derive(Clone, Debug)]
+pub struct Judged {
+    /// The entry of the inbound log.
+    pub record: CallbackRecord,
+    /// The log keeps it; not so when the job's share of the log is used up.
+    pub keep: bool,
+    /// The log keeps the body with it.
+    pub keep_body: bool,
+    /// What happens to the job.
+    pub note: Note,
+}
+
+/// A callback that was remembered.
+#[derive(Clone, Debug)]
+pub struct Heard {
+    /// What it was judged to be.
+    pub verdict: Verdict,
+    /// What it did to its job, if anything.
+    pub changed: Option<Changed>,
+}
+
+/// A job before and after a change.
+#[derive(Clone, Debug)]
+pub struct Changed {
+    /// The record that was read.
+    pub before: Box<Job>,
+    /// The record that was written.
+    pub after: Box<Job>,
+}

@@ -1,0 +1,50 @@
+//! Why a store does not do what it is asked.
+
+/// The store could not do it. Nothing that was acknowledged before is in doubt.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process has it open.
+    #[error(
+        "the store at {path} is in use by {owner}; stop that process, or give this one another `[store] url`"
+    )]
+    Locked {
+        /// Where it is.
+        path: String,
+        /// Who holds it, as far as can be told.
+        owner: String,
+    },
+    /// It does not open; nothing in it was changed.
+    #[error("the store at {path} does not open: {why}; nothing in it was changed or deleted")]
+    Unreadable {
+        /// Where it is.
+        path: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// It was written by a newer version.
+    #[error(
+        "the store holds records of schema {found}, this version knows up to {known}: run the newer version"
+    )]
+    Newer {
+        /// In the record.
+        found: u16,
+        /// Ours.
+        known: u16,
+    },
+    /// Less space is left than `[store] min_free`; it heals by itself when space returns.
+    #[error(
+        "the disk of the store has {free} bytes left, [store] min_free asks for {wanted}; nothing was written"
+    )]
+    NoSpace {
+        /// Bytes left.
+        free: u64,
+        /// Bytes wanted.
+        wanted: u64,
+    },
+    /// The record is damaged; it is kept aside.
+    #[error("the record of {0} is damaged; it was set aside and is left out of all work")]
+    Damaged(String),
+    /// The engine failed, or is shutting down.
+    #[error("the store is not available: {0}")]
+    Unavailable(String),
+}
