@@ -1,6 +1,6 @@
 //! Does what the records owe: one lane a duty, each with its own slots.
 //!
-//! A lane waits until something is due, takes a slot (and a permit of the pacer, where the upstream is called),
+//! A lane takes a slot, waits until something is due (and for a permit of the pacer, where the upstream is called),
 //! claims one job, performs its duty and applies the answer. There is no second queue: what a crash interrupts is
 //! found again in the due index when its lease ends.
 
@@ -113,9 +113,9 @@ impl Runner {
             };
             match claimed {
                 Ok((slot, jobs)) if duty != Duty::Expire => {
-                    for job in jobs {
+                    // One at the most: a slot is for one job.
+                    if let Some(job) = jobs.into_iter().next() {
                         let runner = Arc::clone(&self);
-                        let slot = Arc::clone(&slot);
                         self.tasks.spawn(async move {
                             runner.perform(duty, job).await;
                             drop(slot);
@@ -143,12 +143,8 @@ impl Runner {
         }
     }
 
-    /// Something is due, a slot is free, and the upstream may be called: in this order, and only then a claim.
-    async fn turn(
-        &self,
-        duty: Duty,
-        slots: &Arc<Semaphore>,
-    ) -> Result<Arc<OwnedSemaphorePermit>, StoreError> {
+    /// A slot is free, something is due, and the upstream may be called: in this order, and only then a claim.
+    async fn turn(&self, duty: Duty, slots: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, StoreError> {
         let slot = Arc::clone(slots).acquire_owned().await.map_err(|_| closed())?;
         self.something_due(duty).await?;
         if duty == Duty::Submit {
@@ -158,7 +154,7 @@ impl Runner {
         if matches!(duty, Duty::Submit | Duty::Ask) {
             self.pacer.until_ready().await;
         }
-        Ok(Arc::new(slot))
+        Ok(slot)
     }
 
     /// Returns when fewer jobs than `max_in_flight` are with the upstream.
