@@ -17,8 +17,8 @@ use crate::{
 pub struct Incoming {
     /// The body; empty when it could not be read.
     pub body: Bytes,
-    /// By which the sender tells deliveries apart, else the body's hash.
-    pub delivery_id: String,
+    /// By which the sender tells deliveries apart; none: by the body's hash.
+    pub delivery_id: Option<String>,
     /// Why the body must not be believed at all, if so: then it only nudges.
     pub refused: Option<Refused>,
 }
@@ -55,14 +55,15 @@ impl App {
             Some(_) => Err(None),
             None => reply::read_callback(&incoming.body, &self.config.upstream.mapping).map_err(Some),
         };
-        let challenge = read.as_ref().ok().and_then(|note| note.challenge.clone());
-        let record = self.record(id, &incoming, &read)?;
+        let challenge = read.as_ref().ok().and_then(reply::Note::challenge).map(str::to_owned);
+        let (callback, successor) = self.fresh_ids()?;
+        let record = self.record(callback, id, &incoming, &read);
         // A delivery that was refused is not one that was heard: the sender may repeat it, in order then.
         let delivery_id = match &incoming.refused {
-            Some(_) => format!("refused:{}", incoming.delivery_id),
-            None => incoming.delivery_id.clone(),
+            Some(_) => format!("refused:{}", record.delivery_id),
+            None => record.delivery_id.clone(),
         };
-        let (successor, sound) = (self.fresh_id()?, read.is_ok());
+        let sound = read.is_ok();
         let refused = incoming.refused;
         let judge = move |job: Option<&Job>, duplicate: bool| {
             let verdict = verdict(job, duplicate, refused.as_ref(), sound);
@@ -94,32 +95,42 @@ impl App {
         Ok(Arrived { verdict: heard.verdict, challenge })
     }
 
+    /// Ids for the entry of the log and for a job that may follow: of the system's randomness as one draught.
+    fn fresh_ids(&self) -> Result<(CallbackId, JobId), AppError> {
+        let (mut first, mut second, mut unique) = ([0; 10], [0; 10], [0; 20]);
+        getrandom::fill(&mut unique).map_err(|_| AppError::NoEntropy)?;
+        first.copy_from_slice(&unique[..10]);
+        second.copy_from_slice(&unique[10..]);
+        let now = self.now();
+        Ok((CallbackId::new(now, &first), JobId::new(now, &second)))
+    }
+
     fn record(
         &self,
-        id: JobId,
+        id: CallbackId,
+        job_id: JobId,
         incoming: &Incoming,
-        read: &Result<reply::Note, Option<Malformed>>,
-    ) -> Result<CallbackRecord, AppError> {
-        let mut unique = [0; 10];
-        getrandom::fill(&mut unique).map_err(|_| AppError::NoEntropy)?;
-        let report = read.as_ref().ok().map(|note| &note.report);
+        read: &Result<reply::Note<'_>, Option<Malformed>>,
+    ) -> CallbackRecord {
+        let note = read.as_ref().ok();
+        let sha256 = hex::encode(Sha256::digest(&incoming.body));
         let detail = match (&incoming.refused, read) {
             (Some(Refused::Signature(why) | Refused::Unread(why)), _) => Some(why.clone()),
             (None, Err(Some(malformed))) => Some(malformed.to_string()),
             (None, _) => None,
         };
-        Ok(CallbackRecord {
-            id: CallbackId::new(self.now(), &unique),
-            job_id: id,
+        CallbackRecord {
+            id,
+            job_id,
             received_at: self.now(),
             verdict: Verdict::Matched,
-            delivery_id: incoming.delivery_id.clone(),
+            delivery_id: incoming.delivery_id.clone().unwrap_or_else(|| sha256.clone()),
             bytes: incoming.body.len() as u64,
-            sha256: hex::encode(Sha256::digest(&incoming.body)),
-            word: report.and_then(|report| report.word.clone()),
-            task_id: report.and_then(|report| report.task_id.clone()),
+            sha256,
+            word: note.and_then(reply::Note::word).map(str::to_owned),
+            task_id: note.and_then(reply::Note::task_id).map(str::to_owned),
             detail,
-        })
+        }
     }
 }
 

@@ -86,7 +86,7 @@ async fn arrive(
             refused = Some(Refused::Signature(forged.to_string()));
         }
     }
-    let delivery_id = signature::delivery_id(header, &body);
+    let delivery_id = signature::delivery_id(header);
     let arrived = context.app.arrive(id, Incoming { body, delivery_id, refused }).await?;
     match (answer, arrived.challenge) {
         (Some(problem), _) => Err(problem),

@@ -124,6 +124,14 @@ id!(
     "cbk_"
 );
 
+impl CallbackId {
+    /// The id right after this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(Uuid::from_u128(self.0.as_u128().wrapping_add(1)))
+    }
+}
+
 /// Ten bytes that depend on nothing but `parts`: the same change gets the same ids, however often it is computed.
 pub(super) fn derived(parts: &[&[u8]]) -> [u8; 10] {
     let mut hash = Sha256::new();

@@ -10,7 +10,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use hmac::{Hmac, KeyInit, Mac};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+use sha2::Sha256;
 
 /// A signature older or younger than this many seconds is a replay.
 const TOLERANCE_S: u64 = 300;
@@ -221,10 +221,10 @@ pub fn sign(secret: &SecretString, id: &str, unix_s: i64, body: &[u8]) -> Result
     Ok(format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes())))
 }
 
-/// By what a repeated callback is known: `webhook-id` or `X-Webhook-Id` up to 128 bytes, else the SHA-256 of the body in
-/// hex. `header` looks a header up by its lower-case name.
-pub fn delivery_id(header: impl Fn(&str) -> Option<String>, body: &[u8]) -> String {
+/// By what the sender lets a repeated callback be known: `webhook-id` or `X-Webhook-Id` up to 128 bytes. `header` looks
+/// a header up by its lower-case name.
+pub fn delivery_id(header: impl Fn(&str) -> Option<String>) -> Option<String> {
     let names = ["webhook-id", "svix-id", "x-webhook-id"];
     let usable = |id: &String| (1..=DELIVERY_ID_MAX).contains(&id.len());
-    names.into_iter().filter_map(header).find(usable).unwrap_or_else(|| hex::encode(Sha256::digest(body)))
+    names.into_iter().filter_map(header).find(usable)
 }

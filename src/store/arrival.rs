@@ -73,7 +73,7 @@ pub type Judge = Box<dyn FnOnce(Option<&Job>, bool) -> Judged + Send>;
 /// What a callback means.
 #[derive(Clone, Debug)]
 pub struct Judged {
-    /// The entry of the inbound log.
+    /// The entry of the inbound log. The store gives it a later id when its log has come past this one.
     pub record: CallbackRecord,
     /// The log keeps it; not so when the job's share of the log is used up.
     pub keep: bool,

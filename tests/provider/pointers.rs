@@ -1,6 +1,6 @@
 //! Each pointer that the reader promises, alone in a body made for it.
 
-use reelhook::provider::reply::{Class, Mapping, Note, read_callback};
+use reelhook::provider::reply::{Class, Mapping, Report, read_callback};
 use serde_json::{Map, Value, json};
 
 const LINK: &str = "https://cdn.example.com/v/a.mp4";
@@ -15,8 +15,8 @@ fn body(pointer: &str, value: Value) -> Value {
     })
 }
 
-fn read(body: &Value) -> Note {
-    read_callback(body.to_string().as_bytes(), &Mapping::default()).unwrap()
+fn read(body: &Value) -> Report {
+    read_callback(body.to_string().as_bytes(), &Mapping::default()).unwrap().report()
 }
 
 fn each(pointers: &str, test: impl Fn(&str)) {
@@ -29,14 +29,10 @@ fn a_task_id_is_found_at_every_pointer() {
         "/data/task_id /data/taskId /data/id /task_id /taskId /id /data/0/id /data/task/id /payload/task/task_id \
          /task/task_id /output/task_id /result/task_id /taskNo /generation_id /data/request_id /request_id",
         |pointer| {
-            assert_eq!(
-                read(&body(pointer, json!("t-1"))).report.task_id.as_deref(),
-                Some("t-1"),
-                "{pointer}"
-            );
-            assert_eq!(read(&body(pointer, json!(7))).report.task_id.as_deref(), Some("7"), "{pointer}");
+            assert_eq!(read(&body(pointer, json!("t-1"))).task_id.as_deref(), Some("t-1"), "{pointer}");
+            assert_eq!(read(&body(pointer, json!(7))).task_id.as_deref(), Some("7"), "{pointer}");
             for nothing in [json!(null), json!(""), json!({}), json!(true)] {
-                assert_eq!(read(&body(pointer, nothing)).report.task_id, None, "{pointer}");
+                assert_eq!(read(&body(pointer, nothing)).task_id, None, "{pointer}");
             }
         },
     );
@@ -48,21 +44,21 @@ fn a_status_is_found_at_every_pointer() {
         "/data/status /data/task_status /data/state /status /task_status /state /data/0/status /payload/task/status \
          /task/status /data/task/status /output/task_status /data/type /type /event /event_type",
         |pointer| {
-            let report = read(&body(pointer, json!("FAILED"))).report;
+            let report = read(&body(pointer, json!("FAILED")));
             assert_eq!(
                 (report.class, report.word.as_deref()),
                 (Some(Class::Failed), Some("FAILED")),
                 "{pointer}"
             );
-            assert_eq!(read(&body(pointer, json!({"a": 1}))).report.class, None, "{pointer}");
-            assert_eq!(read(&body(pointer, json!(200))).report.class, None, "{pointer}");
+            assert_eq!(read(&body(pointer, json!({"a": 1}))).class, None, "{pointer}");
+            assert_eq!(read(&body(pointer, json!(200))).class, None, "{pointer}");
         },
     );
     each("/data/successFlag /successFlag", |pointer| {
-        assert_eq!(read(&body(pointer, json!(2))).report.class, Some(Class::Failed), "{pointer}");
+        assert_eq!(read(&body(pointer, json!(2))).class, Some(Class::Failed), "{pointer}");
     });
     each("/type /event /event_type", |pointer| {
-        assert_eq!(read(&body(pointer, json!("a.b.done"))).report.class, Some(Class::Succeeded), "{pointer}");
+        assert_eq!(read(&body(pointer, json!("a.b.done"))).class, Some(Class::Succeeded), "{pointer}");
     });
 }
 
@@ -81,19 +77,19 @@ const BARE_LINK: &str = "https://cdn.example.com/v?id=1";
 fn a_link_is_found_at_every_pointer() {
     each(WITH_DATA, |pointer| {
         for pointer in [pointer, pointer.strip_prefix("/data").unwrap()] {
-            let report = read(&body(pointer, json!(BARE_LINK))).report;
+            let report = read(&body(pointer, json!(BARE_LINK)));
             assert_eq!(report.urls, [BARE_LINK], "{pointer}");
             assert_eq!(report.class, Some(Class::Succeeded), "{pointer}");
         }
     });
     each(
         "/video/url /payload/video/url /payload/videos/*/video_url /assets/video /result_url /result/sample /output",
-        |pointer| assert_eq!(read(&body(pointer, json!(BARE_LINK))).report.urls, [BARE_LINK], "{pointer}"),
+        |pointer| assert_eq!(read(&body(pointer, json!(BARE_LINK))).urls, [BARE_LINK], "{pointer}"),
     );
     for inner in ["/resultUrls/*", "/videos/*", "/videos/*/url", "/url"] {
         let text = json!(body(inner, json!(BARE_LINK)).to_string());
-        assert_eq!(read(&body("/data/resultJson", text.clone())).report.urls, [BARE_LINK], "{inner}");
-        assert_eq!(read(&body("/resultJson", text)).report.urls, [BARE_LINK], "{inner}");
+        assert_eq!(read(&body("/data/resultJson", text.clone())).urls, [BARE_LINK], "{inner}");
+        assert_eq!(read(&body("/resultJson", text)).urls, [BARE_LINK], "{inner}");
     }
 }
 
@@ -104,14 +100,14 @@ fn an_error_is_found_at_every_pointer() {
          /data/message /data/errorMessage /data/fail_message /error/message /error /error_message /fail_reason /failMsg \
          /task_status_msg /failure_reason /failure /payload/task/reason /payload/detail/0/msg /detail /0/fail_message",
         |pointer| {
-            assert_eq!(read(&body(pointer, json!("why"))).report.error.as_deref(), Some("why"), "{pointer}");
+            assert_eq!(read(&body(pointer, json!("why"))).error.as_deref(), Some("why"), "{pointer}");
         },
     );
     each("/message /msg", |pointer| {
         let mut body = body(pointer, json!("why"));
-        assert_eq!(read(&body).report.error, None, "{pointer}");
+        assert_eq!(read(&body).error, None, "{pointer}");
         body["status"] = json!("failed");
-        assert_eq!(read(&body).report.error.as_deref(), Some("why"), "{pointer}");
+        assert_eq!(read(&body).error.as_deref(), Some("why"), "{pointer}");
     });
 }
 
@@ -123,9 +119,9 @@ fn progress_and_credits_are_found_at_every_pointer() {
             for (written, percent) in
                 [(json!(45), 45), (json!("45"), 45), (json!("45%"), 45), (json!(-3), 0), (json!(1e9), 100)]
             {
-                assert_eq!(read(&body(pointer, written)).report.progress, Some(percent), "{pointer}");
+                assert_eq!(read(&body(pointer, written)).progress, Some(percent), "{pointer}");
             }
-            assert_eq!(read(&body(pointer, json!("soon"))).report.progress, None, "{pointer}");
+            assert_eq!(read(&body(pointer, json!("soon"))).progress, None, "{pointer}");
         },
     );
     each(
@@ -136,7 +132,7 @@ fn progress_and_credits_are_found_at_every_pointer() {
             for (written, credits) in
                 [(json!(300), Some(300)), (json!("12.01"), Some(13)), (json!(-1), None), (json!("x"), None)]
             {
-                assert_eq!(read(&body(pointer, written)).report.credits, credits, "{pointer}");
+                assert_eq!(read(&body(pointer, written)).credits, credits, "{pointer}");
             }
         },
     );
@@ -152,24 +148,24 @@ fn what_we_sent_is_never_taken_for_a_result() {
             for below in [pointer.to_owned(), format!("/data{pointer}")] {
                 let mut body = body(&below, json!(LINK));
                 body["status"] = json!("succeeded");
-                assert_eq!(read(&body).report.urls, Vec::<String>::new(), "{below}");
+                assert_eq!(read(&body).urls, Vec::<String>::new(), "{below}");
             }
         },
     );
     let mut elsewhere = body("/data/unheard_of/place", json!(LINK));
     elsewhere["status"] = json!("succeeded");
-    assert_eq!(read(&elsewhere).report.urls, [LINK], "the search itself must work");
+    assert_eq!(read(&elsewhere).urls, [LINK], "the search itself must work");
 }
 
 #[test]
 fn a_video_is_searched_for_by_its_extension() {
     for extension in ["mp4", "mov", "webm", "m4v", "MP4"] {
         let link = format!("https://cdn.example.com/a.{extension}?sig=1#t");
-        assert_eq!(read(&json!({"status": "done", "x": {"y": [link]}})).report.urls, [link]);
+        assert_eq!(read(&json!({"status": "done", "x": {"y": [link]}})).urls, [link]);
     }
     for other in
         ["https://cdn.example.com/a.png", "https://cdn.example.com/?f=a.mp4", "a.mp4", "file:///a.mp4"]
     {
-        assert_eq!(read(&json!({"status": "done", "x": other})).report.urls, Vec::<String>::new(), "{other}");
+        assert_eq!(read(&json!({"status": "done", "x": other})).urls, Vec::<String>::new(), "{other}");
     }
 }

@@ -66,11 +66,12 @@ impl Fixture {
             Kind::Callback => match read_callback(body, &mapping) {
                 Err(Malformed::NotJson(_)) => json!({"malformed": "not_json"}),
                 Err(Malformed::NoObject) => json!({"malformed": "no_object"}),
-                Ok(note) => said([
-                    ("note", report(note.report)),
-                    ("challenge", json!(note.challenge)),
-                    ("other_ids", json!(note.other_ids)),
-                ]),
+                Ok(note) => {
+                    let whole = note.report();
+                    assert_eq!(note.task_id(), whole.task_id.as_deref());
+                    assert_eq!(note.word(), whole.word.as_deref());
+                    said([("note", report(whole)), ("challenge", json!(note.challenge()))])
+                }
             },
         }
     }

@@ -247,7 +247,7 @@ impl Answer<'_> {
 
     fn is_about_funds(&self) -> bool {
         let places = pointers::REFUSAL_TEXT.iter().chain(pointers::ERROR_CODE).copied();
-        self.body.values(places).into_iter().filter_map(|(_, tree)| tree.text()).any(is_about_funds)
+        self.body.values(places).filter_map(|(_, tree)| tree.text()).any(is_about_funds)
     }
 
     /// `{"error": {"code": 503, "message": …}}`.

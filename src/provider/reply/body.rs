@@ -7,6 +7,7 @@ use crate::provider::request::valid_task_id;
 const CANDIDATES: [&str; 8] =
     ["/data", "/data/result/0", "", "/payload/task", "/task", "/data/task", "/output", "/data/data"];
 
+#[derive(Clone, Copy)]
 pub(super) struct Body<'a> {
     pub(super) root: &'a Tree,
     /// The task object; the root where none was recognised.
@@ -71,61 +72,52 @@ impl<'a> Body<'a> {
         if self.one_of_several { Vec::new() } else { self.root.at(pointer) }
     }
 
-    /// Everything that a list of pointers leads to, each with its pointer: inside the task object first.
-    pub(super) fn values<'p>(&self, pointers: impl IntoIterator<Item = &'p str>) -> Vec<(&'p str, &'a Tree)> {
-        let pointers: Vec<&str> = pointers.into_iter().collect();
-        let inside = pointers.iter().flat_map(|at| self.inside(at).into_iter().map(|tree| (*at, tree)));
-        let outside = pointers.iter().flat_map(|at| self.outside(at).into_iter().map(|tree| (*at, tree)));
-        inside.chain(outside).collect()
+    /// Everything that pointers lead to, each with its pointer: inside the task object first.
+    pub(super) fn values<'p, P: Iterator<Item = &'p str> + Clone>(
+        &self,
+        pointers: P,
+    ) -> impl Iterator<Item = (&'p str, &'a Tree)> + use<'a, 'p, P> {
+        let body = *self;
+        let inside =
+            pointers.clone().flat_map(move |at| body.inside(at).into_iter().map(move |tree| (at, tree)));
+        let outside = pointers.flat_map(move |at| body.outside(at).into_iter().map(move |tree| (at, tree)));
+        inside.chain(outside)
     }
 
     /// A field: what the operator's pointers lead to, then the built-in ones.
-    pub(super) fn field<'p>(&self, told: &'p [String], built_in: &[&'p str]) -> Vec<(&'p str, &'a Tree)> {
-        let mut found = self.values(told.iter().map(String::as_str));
-        found.extend(self.values(built_in.iter().copied()));
-        found
+    pub(super) fn field(
+        &self,
+        told: &'a [String],
+        built_in: &'static [&'static str],
+    ) -> impl Iterator<Item = (&'a str, &'a Tree)> + use<'a> {
+        self.values(told.iter().map(String::as_str)).chain(self.values(built_in.iter().copied()))
     }
 
     /// The ids that are certainly meant as task ids, in the order of trust.
-    pub(super) fn sure_ids(&self) -> Vec<&'a str> {
+    pub(super) fn sure_ids(&self) -> impl Iterator<Item = &'a str> + use<'a> {
         let told = self.values(self.mapping.task_id.iter().map(String::as_str));
-        let mut found: Vec<&str> = told.into_iter().filter_map(|(_, tree)| tree.scalar()).collect();
-        found.extend(self.built_in_ids(pointers::TASK_ID));
-        found
+        told.filter_map(|(_, tree)| tree.scalar()).chain(self.built_in_ids(pointers::TASK_ID))
     }
 
-    /// Every id in the order of trust; last the ones that elsewhere are trace ids.
-    pub(super) fn ids(&self) -> Vec<&'a str> {
-        let mut found = self.sure_ids();
-        found.extend(self.built_in_ids(pointers::REQUEST_ID));
-        found
+    fn built_in_ids(&self, pointers: &'static [&'static str]) -> impl Iterator<Item = &'a str> + use<'a> {
+        let body = *self;
+        // A list of results carries no id of its task.
+        let pointers = if self.root.is_object() { pointers } else { &[] };
+        let elsewhere = if self.envelope { &[] } else { pointers };
+        let inside = pointers.iter().flat_map(move |at| body.inside(at));
+        inside.chain(elsewhere.iter().flat_map(move |at| body.outside(at))).filter_map(Tree::scalar)
     }
 
-    fn built_in_ids(&self, pointers: &[&str]) -> Vec<&'a str> {
-        let trees: Vec<&Tree> = match self.root {
-            Tree::Object(_) if self.envelope => pointers.iter().flat_map(|at| self.inside(at)).collect(),
-            Tree::Object(_) => {
-                self.values(pointers.iter().copied()).into_iter().map(|(_, tree)| tree).collect()
-            }
-            // A list of results carries no id of its task.
-            _ => Vec::new(),
-        };
-        trees.into_iter().filter_map(Tree::scalar).collect()
-    }
-
-    /// The task's id. If the most trusted one is unusable, so is the answer: a lesser one may be another thing's.
+    /// The task's id, last of what elsewhere are trace ids. If the most trusted one is unusable, so is the answer: a
+    /// lesser one may be another thing's.
     pub(super) fn task_id(&self) -> Option<&'a str> {
-        self.ids().first().copied().filter(|id| valid_task_id(id))
-    }
-
-    /// Every usable id, in the order of trust.
-    pub(super) fn usable_ids(&self) -> impl Iterator<Item = &'a str> {
-        self.ids().into_iter().filter(|id| valid_task_id(id))
+        let mut ids = self.sure_ids().chain(self.built_in_ids(pointers::REQUEST_ID));
+        ids.next().filter(|id| valid_task_id(id))
     }
 
     /// As [`Body::task_id`], of the ids that are certainly meant as such.
     pub(super) fn sure_task_id(&self) -> Option<&'a str> {
-        self.sure_ids().first().copied().filter(|id| valid_task_id(id))
+        self.sure_ids().next().filter(|id| valid_task_id(id))
     }
 }
 

@@ -2,15 +2,44 @@
 
 use super::{Mapping, Report, body::Body, report, tree::Tree};
 
-/// What a callback says. A hint: the task route decides.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Note {
-    /// What it says of a task.
-    pub report: Report,
+/// What a callback says. A hint: the task route decides. So little of it is needed, and callbacks come in floods: each
+/// part is looked for when it is asked for.
+#[derive(Debug)]
+pub struct Note<'m> {
+    root: Tree,
+    mapping: &'m Mapping,
+}
+
+impl Note<'_> {
+    /// The task that it names.
+    #[must_use]
+    pub fn task_id(&self) -> Option<&str> {
+        self.body().task_id()
+    }
+
+    /// The status word, as it was written.
+    #[must_use]
+    pub fn word(&self) -> Option<&str> {
+        report::status(&self.body()).map(|status| status.word)
+    }
+
     /// A handshake, to be answered with `{"challenge": …}`.
-    pub challenge: Option<String>,
-    /// Usable ids in the body beside `report.task_id`, in the order of trust; some may be trace ids.
-    pub other_ids: Vec<String>,
+    #[must_use]
+    pub fn challenge(&self) -> Option<&str> {
+        let text = self.root.child("challenge").and_then(Tree::text)?;
+        let report = self.report();
+        (report.task_id.is_none() && report.class.is_none()).then_some(text)
+    }
+
+    /// All that it says of a task.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        report::report(&self.body())
+    }
+
+    fn body(&self) -> Body<'_> {
+        Body::new(&self.root, None, self.mapping)
+    }
 }
 
 /// A callback that cannot be read. It still means that something happened.
@@ -28,20 +57,10 @@ pub enum Malformed {
 ///
 /// # Errors
 /// It is not JSON, or neither an object nor an array.
-pub fn read_callback(body: &[u8], mapping: &Mapping) -> Result<Note, Malformed> {
+pub fn read_callback<'m>(body: &[u8], mapping: &'m Mapping) -> Result<Note<'m>, Malformed> {
     let root = Tree::parse(body)?;
     if !matches!(root, Tree::Object(_) | Tree::Array(_)) {
         return Err(Malformed::NoObject);
     }
-    let body = Body::new(&root, None, mapping);
-    let report = report::report(&body);
-    let no_task = report.task_id.is_none() && report.class.is_none();
-    let challenge = root.child("challenge").and_then(Tree::text).filter(|_| no_task).map(str::to_owned);
-    let mut other_ids: Vec<String> = Vec::new();
-    for id in body.usable_ids() {
-        if report.task_id.as_deref() != Some(id) && !other_ids.iter().any(|seen| seen == id) {
-            other_ids.push(id.to_owned());
-        }
-    }
-    Ok(Note { report, challenge, other_ids })
+    Ok(Note { root, mapping })
 }

@@ -42,8 +42,7 @@ pub(super) fn status<'a>(body: &Body<'a>) -> Option<Status<'a>> {
     let mapping = body.mapping;
     let known = |word| classify(word, mapping).map(|class| Status { word, class, known: true });
     let unknown = |word| Status { word, class: Class::Running, known: false };
-    let event =
-        || body.values(pointers::EVENT.iter().copied()).into_iter().filter_map(|(_, tree)| tree.text());
+    let event = || body.values(pointers::EVENT.iter().copied()).filter_map(|(_, tree)| tree.text());
     if body.envelope
         && let Some(status) = event().find_map(|event| known(suffix(event)))
     {
@@ -77,7 +76,7 @@ fn is_http_status(word: &str) -> bool {
 
 fn error(body: &Body<'_>, class: Option<Class>) -> Option<String> {
     let of_the_call = body.root.child("message");
-    let mut found = body.field(&body.mapping.error_message, pointers::ERROR_TEXT);
+    let mut found: Vec<_> = body.field(&body.mapping.error_message, pointers::ERROR_TEXT).collect();
     found.retain(|(_, tree)| !of_the_call.is_some_and(|message| ptr::eq(message, *tree)));
     if class == Some(Class::Failed) {
         found.extend(body.values(pointers::ERROR_TEXT_IF_FAILED.iter().copied()));
@@ -94,12 +93,12 @@ pub(super) fn shortened(words: &str) -> String {
 /// Whether an error code or type says that the content was refused.
 pub(super) fn has_policy_code(body: &Body<'_>) -> bool {
     let codes = body.values(pointers::ERROR_CODE.iter().copied());
-    codes.into_iter().filter_map(|(_, tree)| tree.text()).any(code_is_policy)
+    codes.filter_map(|(_, tree)| tree.text()).any(code_is_policy)
 }
 
 /// A number, also written as `"45"` or `"45%"`.
 fn first_number(body: &Body<'_>, pointers: &'static [&'static str]) -> Option<f64> {
     let number = |tree: &Tree| tree.scalar()?.trim_end_matches('%').trim().parse().ok();
-    let numbers = body.values(pointers.iter().copied()).into_iter().filter_map(|(_, tree)| number(tree));
-    numbers.into_iter().find(|number: &f64| number.is_finite())
+    let mut numbers = body.values(pointers.iter().copied()).filter_map(|(_, tree)| number(tree));
+    numbers.find(|number: &f64| number.is_finite())
 }

@@ -4,7 +4,8 @@
 //! applied, and a flood of callbacks would spend its time waiting so.
 
 use super::{
-    keys, record,
+    keys,
+    record::{self, Former},
     source::Source,
     txn::{Txn, engine, json},
     value::{self, Fault},
@@ -15,21 +16,36 @@ use crate::{
     store::{Arrival, CallbackRecord, Changed, Heard, Judged, Replaced, StoreError},
 };
 
-/// The two parts of a stored entry.
-pub(super) fn parse(payload: &[u8]) -> Result<(CallbackRecord, &[u8]), Fault> {
-    let (length, rest) = payload.split_first_chunk::<8>().ok_or(Fault::Damaged)?;
-    let length = usize::try_from(u64::from_be_bytes(*length)).map_err(|_| Fault::Damaged)?;
-    let (json, body) = rest.split_at_checked(length).ok_or(Fault::Damaged)?;
-    Ok((serde_json::from_slice(json).map_err(|_| Fault::Damaged)?, body))
+/// Two lengths, then as many bytes of each part.
+const LENGTHS: usize = 2 * 4;
+
+/// An entry of a page of the log. A delivery that is known by the hash of its body does not say it twice.
+fn entry(mut record: CallbackRecord, body: &[u8]) -> Result<Vec<u8>, StoreError> {
+    if record.delivery_id == record.sha256 {
+        record.delivery_id.clear();
+    }
+    let json = json(&record)?;
+    let length = |part: &[u8]| u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes();
+    Ok([&length(&json), &length(body), json.as_slice(), body].concat())
 }
 
-fn payload(record: &CallbackRecord, body: &[u8]) -> Result<Vec<u8>, StoreError> {
-    let json = json(record)?;
-    let mut payload = Vec::with_capacity(8 + json.len() + body.len());
-    payload.extend_from_slice(&(json.len() as u64).to_be_bytes());
-    payload.extend_from_slice(&json);
-    payload.extend_from_slice(body);
-    Ok(payload)
+/// The entries of a page in the order of their ids, each with its body.
+pub(super) fn entries(mut page: &[u8]) -> Result<Vec<(CallbackRecord, &[u8])>, Fault> {
+    let mut entries = Vec::new();
+    while !page.is_empty() {
+        let (lengths, rest) = page.split_first_chunk::<LENGTHS>().ok_or(Fault::Damaged)?;
+        let length =
+            |at: usize| lengths[at..at + 4].iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
+        let (json, rest) = rest.split_at_checked(length(0)).ok_or(Fault::Damaged)?;
+        let (body, rest) = rest.split_at_checked(length(4)).ok_or(Fault::Damaged)?;
+        let mut record: CallbackRecord = serde_json::from_slice(json).map_err(|_| Fault::Damaged)?;
+        if record.delivery_id.is_empty() {
+            record.delivery_id.clone_from(&record.sha256);
+        }
+        entries.push((record, body));
+        page = rest;
+    }
+    Ok(entries)
 }
 
 /// Judges a callback, and writes it with what it does to its job.
@@ -38,37 +54,44 @@ pub(super) fn callback(txn: &mut Txn, arrival: Arrival) -> Result<Heard, StoreEr
     let delivery = keys::delivery_hash(&delivery_id);
     let damaged = |fault: Fault| fault.of(|| job_id.to_string());
     let stored = value::read(txn, &keys::job(job_id)).map_err(damaged)?;
-    let job = stored.as_deref().map(record::decode).transpose().map_err(damaged)?;
-    let seen = match stored.as_deref().map(record::Trail::parse).transpose().map_err(damaged)? {
-        Some((trail, _)) => trail.seen.contains(&delivery),
+    let known = stored.map(|record| Ok((record::decode(&record)?, Former::of(&record)?)));
+    let known = known.transpose().map_err(damaged)?;
+    let seen = match &known {
+        Some((_, former)) => former.trail.seen.contains(&delivery),
         None => Source::get(txn, &keys::stray(job_id, delivery)).map_err(engine)?.is_some(),
     };
-    let Judged { record, keep, keep_body, note } = judge(job.as_ref(), seen);
+    let Judged { mut record, keep, keep_body, note } = judge(known.as_ref().map(|(job, _)| job), seen);
+    let verdict = record.verdict;
     if keep {
         let body: &[u8] = if keep_body { &body } else { &[] };
-        txn.put(&keys::callback(record.id), &payload(&record, body)?)?;
+        record.id = txn.next_callback(record.id);
+        txn.log_callback(record.id, entry(record, body)?);
     }
-    let changed = match job {
-        Some(job) => happen(txn, job, note, delivery, |job, event| job.step(event, now, &policy))?,
+    let changed = match known {
+        Some((job, former)) => {
+            let step = |job: &Job, event: &Event| job.step(event, now, &policy);
+            happen(txn, job, &former, note, delivery, step)?
+        }
         None => {
             txn.mark(&keys::stray(job_id, delivery));
             None
         }
     };
-    Ok(Heard { verdict: record.verdict, changed })
+    Ok(Heard { verdict, changed })
 }
 
 /// Lets the callback happen to its job.
 fn happen(
     txn: &mut Txn,
     job: Job,
+    former: &Former,
     note: Note,
     delivery: u64,
     step: impl Fn(&Job, &Event) -> Option<Change>,
 ) -> Result<Option<Changed>, StoreError> {
     let mut change = step(&job, &Event::Callback(note.clone()));
     while let Some(next) = change.take() {
-        match write::replace_having_seen(txn, &Write::of(&next)?, Some(delivery))? {
+        match write::replace_former(txn, &Write::of(&next)?, former, Some(delivery))? {
             Replaced::Done { .. } => {
                 return Ok(Some(Changed { before: Box::new(job), after: Box::new(next.job) }));
             }

@@ -3,12 +3,16 @@
 //! sled's own flush survives SIGKILL and not power loss, and shows a batch before it is durable. So the sync is
 //! ours, on a descriptor of our own, and nothing is answered before it; a sync that fails or never ends takes the
 //! process with it, for after that nobody can tell what is on the disk.
+//!
+//! Two threads share the work: while the syncer makes a group durable, the committer judges the next one; it applies
+//! that one only afterwards, so that never more than one batch awaits its sync.
 
 use std::{
     fs::File,
     sync::{
         Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread::{Builder, JoinHandle},
     time::{Duration, Instant},
@@ -19,7 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     state::{Published, State},
-    txn::Txn,
+    txn::{Txn, engine},
 };
 use crate::store::StoreError;
 
@@ -41,6 +45,13 @@ enum Request {
     Close,
 }
 
+/// A group that is in the tree and not yet on the disk.
+struct Applied {
+    /// What it leaves; none when it wrote nothing, and so saw only what is durable once its turn has come.
+    state: Option<State>,
+    answers: Vec<Answer>,
+}
+
 /// The way to the committer thread.
 #[derive(Debug)]
 pub(super) struct Committer {
@@ -49,21 +60,31 @@ pub(super) struct Committer {
 }
 
 impl Committer {
-    /// Starts the thread and its watchdog. `synced` is the file that holds the log.
+    /// Starts the threads and their watchdog. `synced_file` is the one that holds the engine's log.
     pub(super) fn start(
         db: Db,
-        synced: File,
+        synced_file: File,
         state: State,
         published: Arc<Published>,
     ) -> std::io::Result<Self> {
         let (queue, requests) = mpsc::channel(QUEUE);
-        let pulse = Arc::new(Pulse::new());
-        let watched = Arc::downgrade(&pulse);
+        let pulses = Arc::new([Pulse::new(), Pulse::new()]);
+        let watched = Arc::downgrade(&pulses);
         Builder::new().name("store-watchdog".into()).spawn(move || watch(&watched))?;
+
+        let (applied, to_sync) = sync_channel(1);
+        let (done, synced) = sync_channel(1);
+        let syncer =
+            Syncer { db: db.clone(), file: synced_file, published, pulses: Arc::clone(&pulses), done };
+        let syncer = Builder::new().name("store-syncer".into()).spawn(move || {
+            let _fatal = FatalPanic;
+            syncer.run(&to_sync);
+        })?;
         let thread = Builder::new().name("store-committer".into()).spawn(move || {
             let _fatal = FatalPanic;
             let txn = Txn::new((*db).clone(), state);
-            Loop { db, synced, txn, published, pulse }.run(requests);
+            Judge { db, txn, answers: Vec::new(), synced, applied, pulses }.run(requests);
+            syncer.join().ok(); // a panic there has ended the process already
         })?;
         Ok(Self { queue, thread: Mutex::new(Some(thread)) })
     }
@@ -123,58 +144,103 @@ fn request<T: Send + 'static>(
     (request, verdict)
 }
 
-struct Loop {
+/// The committer thread.
+struct Judge {
     db: Db,
-    synced: File,
     txn: Txn,
-    published: Arc<Published>,
-    pulse: Arc<Pulse>,
+    /// Of the group so far.
+    answers: Vec<Answer>,
+    /// Says that the syncer is free: the group before is durable.
+    synced: Receiver<()>,
+    applied: SyncSender<Applied>,
+    pulses: Arc<[Pulse; 2]>,
 }
 
-impl Loop {
+impl Judge {
     fn run(mut self, mut requests: mpsc::Receiver<Request>) {
-        let mut waiting = Vec::with_capacity(GROUP);
-        loop {
-            if requests.blocking_recv_many(&mut waiting, GROUP) == 0 {
-                break;
+        let pulses = Arc::clone(&self.pulses);
+        while let Some(first) = requests.blocking_recv() {
+            pulses[0].begin();
+            self.take(first, &mut requests);
+            self.fill(&mut requests);
+            if self.synced.recv().is_err() {
+                break; // the syncer's panic ends the process
             }
-            let mut group = waiting.drain(..).peekable();
-            while group.peek().is_some() {
-                self.pulse.begin();
-                let mut answers = Vec::with_capacity(GROUP);
-                while self.txn.bytes() < GROUP_BYTES {
-                    match group.next() {
-                        Some(Request::Judge(judge)) => answers.push(judge(&mut self.txn)),
-                        Some(Request::Close) => requests.close(),
-                        None => break,
-                    }
-                }
-                self.commit();
-                self.pulse.end();
-                answers.into_iter().for_each(|answer| answer());
-            }
+            // What came meanwhile joins the group: it costs no sync of its own.
+            self.fill(&mut requests);
+            self.apply();
+            pulses[0].end();
         }
     }
 
-    /// Makes the group durable. One that wrote nothing saw only what already is.
-    fn commit(&mut self) {
-        let done = self.txn.batch().and_then(|batch| {
+    /// Judges what waits, as far as the group has room.
+    fn fill(&mut self, requests: &mut mpsc::Receiver<Request>) {
+        while self.answers.len() < GROUP && self.txn.bytes() < GROUP_BYTES {
+            let Ok(request) = requests.try_recv() else { break };
+            self.take(request, requests);
+        }
+    }
+
+    fn take(&mut self, request: Request, requests: &mut mpsc::Receiver<Request>) {
+        match request {
+            Request::Judge(judge) => self.answers.push(judge(&mut self.txn)),
+            Request::Close => requests.close(),
+        }
+    }
+
+    fn apply(&mut self) {
+        let applied = self.txn.batch().and_then(|batch| {
             let Some(batch) = batch else { return Ok(false) };
-            let failed = |error: String| StoreError::Unavailable(error);
-            self.db.apply_batch(batch).map_err(|error| failed(error.to_string()))?;
-            self.db.flush().map_err(|error| failed(error.to_string()))?;
-            self.synced.sync_data().map_err(|error| failed(error.to_string()))?;
+            self.db.apply_batch(batch).map_err(engine)?;
             Ok(true)
         });
-        match done {
-            Ok(true) => self.published.publish(&self.txn.state),
-            Ok(false) => {}
-            Err(error) => fatal(&format!("a write to the store failed: {error}")),
-        }
+        let wrote = applied.unwrap_or_else(|error| failed(&error));
+        let answers = std::mem::take(&mut self.answers);
+        // A syncer that is gone has ended the process.
+        self.applied.send(Applied { state: wrote.then_some(self.txn.state), answers }).ok();
     }
 }
 
-/// When the group under way began.
+/// The thread that makes groups durable, one after the other, and answers.
+struct Syncer {
+    db: Db,
+    file: File,
+    published: Arc<Published>,
+    pulses: Arc<[Pulse; 2]>,
+    done: SyncSender<()>,
+}
+
+impl Syncer {
+    fn run(self, groups: &Receiver<Applied>) {
+        self.free();
+        for Applied { state, answers } in groups {
+            if let Some(state) = state {
+                self.pulses[1].begin();
+                self.sync().unwrap_or_else(|error| failed(&error));
+                self.pulses[1].end();
+                self.published.publish(&state);
+            }
+            self.free();
+            answers.into_iter().for_each(|answer| answer());
+        }
+    }
+
+    fn sync(&self) -> Result<(), StoreError> {
+        self.db.flush().map_err(engine)?;
+        self.file.sync_data().map_err(|error| StoreError::Unavailable(error.to_string()))
+    }
+
+    fn free(&self) {
+        // The committer may have ended.
+        self.done.send(()).ok();
+    }
+}
+
+fn failed(error: &StoreError) -> ! {
+    fatal(&format!("a write to the store failed: {error}"))
+}
+
+/// When the group that a thread works on began.
 #[derive(Debug)]
 struct Pulse {
     base: Instant,
@@ -205,12 +271,12 @@ impl Pulse {
     }
 }
 
-fn watch(pulse: &Weak<Pulse>) {
-    while let Some(pulse) = pulse.upgrade() {
-        if pulse.stuck(pulse.now()) {
+fn watch(pulses: &Weak<[Pulse; 2]>) {
+    while let Some(pulses) = pulses.upgrade() {
+        if pulses.iter().any(|pulse| pulse.stuck(pulse.now())) {
             fatal("a write to the store did not end within 10 s");
         }
-        drop(pulse);
+        drop(pulses);
         std::thread::sleep(Duration::from_secs(1));
     }
 }

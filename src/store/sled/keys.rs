@@ -18,7 +18,7 @@ pub(super) const TALLY: &[u8] = b"n";
 const DELIVERY: u8 = b'o';
 /// Idempotency keys: `i ‖ hash of owner and key`.
 const IDEMPOTENCY: u8 = b'i';
-/// The inbound log: `c ‖ callback`.
+/// The inbound log: `c ‖ first callback of a page`.
 pub(super) const CALLBACK: u8 = b'c';
 /// Callbacks seen for jobs that have no record: `k ‖ job ‖ hash of the delivery id`.
 const STRAY: u8 = b'k';

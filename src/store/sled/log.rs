@@ -1,7 +1,8 @@
-//! The event log in pages: what a group appends is written together, for an entry of its own in the tree costs an
-//! event far more than its bytes do.
+//! Logs in pages: what a group appends is written together, for an entry of its own in the tree costs an event far
+//! more than its bytes do.
 //!
-//! A page is stored under the number of its first event, the JSON of one event after that of the other.
+//! A page is stored under the number or id of its first entry. Of events it holds the JSON of one after that of the
+//! other.
 
 use std::ops::Bound;
 
@@ -15,14 +16,14 @@ use super::{
 };
 use crate::{lifecycle::EventRecord, store::StoreError};
 
-/// Gathers events, numbered from `first` on, into pages that are one stored value each, or one long event: the number
-/// of the first of each, and the payload.
-pub(super) fn pages(first: u64, events: Vec<Vec<u8>>) -> Vec<(u64, Vec<u8>)> {
-    let mut pages: Vec<(u64, Vec<u8>)> = Vec::new();
-    for (seq, event) in (first..).zip(events) {
+/// Gathers entries into pages that are one stored value each, or one long entry: the name of the first of each, and
+/// the payload.
+pub(super) fn pages<K>(entries: impl IntoIterator<Item = (K, Vec<u8>)>) -> Vec<(K, Vec<u8>)> {
+    let mut pages: Vec<(K, Vec<u8>)> = Vec::new();
+    for (name, entry) in entries {
         match pages.last_mut() {
-            Some((_, page)) if page.len() + event.len() <= value::SHORT => page.extend_from_slice(&event),
-            _ => pages.push((seq, event)),
+            Some((_, page)) if page.len() + entry.len() <= value::SHORT => page.extend_from_slice(&entry),
+            _ => pages.push((name, entry)),
         }
     }
     pages
@@ -79,9 +80,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_is_closed_before_it_needs_pieces_and_a_long_event_has_one_of_its_own() {
-        let events = vec![vec![1; 2000], vec![2; 2000], vec![3; 2000], vec![4; 9000], vec![5; 10]];
-        let pages = pages(7, events);
+    fn a_page_is_closed_before_it_needs_pieces_and_a_long_entry_has_one_of_its_own() {
+        let entries = [vec![1; 2000], vec![2; 2000], vec![3; 2000], vec![4; 9000], vec![5; 10]];
+        let pages = pages((7..).zip(entries));
         let shape: Vec<_> = pages.iter().map(|(first, page)| (*first, page.len())).collect();
         assert_eq!(shape, [(7, 4000), (9, 2000), (10, 9000), (11, 10)]);
     }

@@ -191,13 +191,7 @@ impl Store for SledStore {
     }
 
     async fn callback_body(&self, id: CallbackId) -> Result<Option<(CallbackRecord, Bytes)>, StoreError> {
-        let entry = value::read(self.tree()?, &keys::callback(id)).and_then(|entry| {
-            let parse = |entry: value::Payload| {
-                callback::parse(&entry).map(|(record, body)| (record, Bytes::copy_from_slice(body)))
-            };
-            entry.map(parse).transpose()
-        });
-        entry.map_err(|fault| fault.of(|| id.to_string()))
+        read::callback(self.tree()?, id)
     }
 
     async fn events(&self, after: u64, limit: usize, filter: EventFilter) -> Result<EventPage, StoreError> {

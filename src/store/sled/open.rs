@@ -178,7 +178,7 @@ fn lifted(tree: &Tree) -> Result<Head, StoreError> {
     let last = tree.scan_prefix([keys::EVENT]).keys().next_back().transpose().map_err(engine)?;
     let newest = last.and_then(|key| keys::parse_seq(&key)).unwrap_or(0).saturating_add(1 << 32);
     tracing::error!("the head of the event log is damaged; numbering goes on at {newest}");
-    Ok(Head { newest, clock: None })
+    Ok(Head { newest, ..Head::default() })
 }
 
 /// Counts the records, as is needed once after one of them was set aside.

@@ -1,5 +1,6 @@
 //! Reads over many entries: pages of jobs, callbacks and events.
 
+use bytes::Bytes;
 use sled::{IVec, Tree};
 
 use super::{
@@ -20,30 +21,30 @@ const LOOKED_AT: usize = 50_000;
 /// Entries of the log that one call looks at.
 const LOG_LOOKED_AT: usize = 5_000;
 
-/// A page of entries with this prefix, newest first, of those that `pick` takes.
-fn newest_first<T>(
+/// What is stored under a prefix, up to an id, from the last key to the first.
+fn backwards(
     tree: &Tree,
     prefix: u8,
     before: Option<&[u8; 16]>,
-    limit: usize,
-    mut pick: impl FnMut(&IVec, &IVec) -> Result<Option<T>, StoreError>,
-) -> Result<Page<T>, StoreError> {
+) -> impl Iterator<Item = Result<(IVec, IVec), StoreError>> {
     let end = before.map_or(vec![prefix + 1], |before| [&[prefix], before.as_slice()].concat());
+    tree.range(vec![prefix]..end).rev().map(|row| row.map_err(engine))
+}
+
+/// A page of entries, each with its id, and with what is to be shown of it unless it is to be left out.
+fn page<T>(
+    entries: impl Iterator<Item = Result<(Option<[u8; 16]>, Option<T>), StoreError>>,
+    limit: usize,
+) -> Result<Page<T>, StoreError> {
     let mut page = Page { items: Vec::new(), more: false, read_to: None };
-    for (looked_at, row) in tree.range(vec![prefix]..end).rev().enumerate() {
-        let (key, value) = row.map_err(engine)?;
-        if looked_at >= LOOKED_AT {
+    for (looked_at, entry) in entries.enumerate() {
+        let (id, item) = entry?;
+        if looked_at >= LOOKED_AT || (item.is_some() && page.items.len() == limit) {
             page.more = true;
             break;
         }
-        if let Some(item) = pick(&key, &value)? {
-            if page.items.len() == limit {
-                page.more = true;
-                break;
-            }
-            page.items.push(item);
-        }
-        page.read_to = keys::parse_id(&key);
+        page.items.extend(item);
+        page.read_to = id;
     }
     Ok(page)
 }
@@ -56,15 +57,18 @@ pub(super) fn jobs(
     limit: usize,
     damaged: &mut Vec<JobId>,
 ) -> Result<Page<Job>, StoreError> {
-    newest_first(tree, keys::JOB, before.as_ref().map(JobId::as_bytes), limit, |key, head| {
-        match job(tree, key, head, filter) {
+    let jobs = backwards(tree, keys::JOB, before.as_ref().map(JobId::as_bytes)).map(|row| {
+        let (key, head) = row?;
+        let id = keys::parse_id(&key);
+        match job(tree, &key, &head, filter) {
             Err(Fault::Damaged) => {
-                damaged.extend(keys::parse_id(key).map(JobId::from_bytes));
-                Ok(None)
+                damaged.extend(id.map(JobId::from_bytes));
+                Ok((id, None))
             }
-            other => other.map_err(|fault| fault.of(|| "a job".into())),
+            other => other.map(|job| (id, job)).map_err(|fault| fault.of(|| "a job".into())),
         }
-    })
+    });
+    page(jobs, limit)
 }
 
 fn job(tree: &Tree, key: &[u8], head: &IVec, filter: &JobFilter) -> Result<Option<Job>, Fault> {
@@ -122,15 +126,42 @@ pub(super) fn callbacks(
     before: Option<CallbackId>,
     limit: usize,
 ) -> Result<Page<CallbackRecord>, StoreError> {
-    newest_first(tree, keys::CALLBACK, before.as_ref().map(CallbackId::as_bytes), limit, |key, head| {
-        let entry =
-            value::join(tree, key, head).and_then(|entry| callback::parse(&entry).map(|(record, _)| record));
-        let entry = readable(entry, key)?;
-        Ok(entry.filter(|entry| {
-            filter.job.is_none_or(|job| job == entry.job_id)
-                && filter.verdict.is_none_or(|verdict| verdict == entry.verdict)
-        }))
-    })
+    let pages = backwards(tree, keys::CALLBACK, before.as_ref().map(CallbackId::as_bytes)).map(|row| {
+        let (key, head) = row?;
+        let records = value::join(tree, &key, &head).and_then(|page| {
+            Ok(callback::entries(&page)?.into_iter().map(|(record, _)| record).collect::<Vec<_>>())
+        });
+        readable(records, &key).map(Option::unwrap_or_default)
+    });
+    let records = pages.flat_map(|page| match page {
+        Ok(records) => records.into_iter().rev().map(Ok).collect::<Vec<_>>(),
+        Err(error) => vec![Err(error)],
+    });
+    let earlier = records
+        .filter(|record| record.as_ref().map_or(true, |record| before.is_none_or(|end| record.id < end)));
+    let wanted = |record: &CallbackRecord| {
+        filter.job.is_none_or(|job| job == record.job_id)
+            && filter.verdict.is_none_or(|verdict| verdict == record.verdict)
+    };
+    let picked = earlier.map(|record| {
+        let record = record?;
+        Ok((Some(*record.id.as_bytes()), Some(record).filter(wanted)))
+    });
+    page(picked, limit)
+}
+
+/// The entry of the inbound log that has this id, and its body.
+pub(super) fn callback(tree: &Tree, id: CallbackId) -> Result<Option<(CallbackRecord, Bytes)>, StoreError> {
+    let Some(row) = tree.range(vec![keys::CALLBACK]..=keys::callback(id)).next_back() else {
+        return Ok(None);
+    };
+    let (key, head) = row.map_err(engine)?;
+    let found = value::join(tree, &key, &head).and_then(|page| {
+        let mut entries = callback::entries(&page)?.into_iter();
+        let entry = entries.find(|(record, _)| record.id == id);
+        Ok(entry.map(|(record, body)| (record, Bytes::copy_from_slice(body))))
+    });
+    found.map_err(|fault| fault.of(|| id.to_string()))
 }
 
 /// An entry of a log that is damaged is said and passed over.

@@ -8,7 +8,7 @@ use crate::lifecycle::{Due, Duty, Job, JobId, Millis, Status};
 use super::{
     keys,
     source::Source,
-    value::{self, Fault},
+    value::{self, Fault, Payload},
 };
 
 /// Names of the phases, in the order of their numbers on cards.
@@ -182,13 +182,17 @@ pub(super) struct Former {
     pub(super) pieces: u64,
 }
 
+impl Former {
+    /// What of a stored record is not its JSON.
+    pub(super) fn of(record: &Payload) -> Result<Self, Fault> {
+        let (card, (trail, _)) = (Card::parse(record)?, Trail::parse(record)?);
+        Ok(Self { card, trail, pieces: record.pieces() })
+    }
+}
+
 /// The record of a job, short of its JSON.
 pub(super) fn read_former(source: &impl Source, id: JobId) -> Result<Option<Former>, Fault> {
-    let key = keys::job(id);
-    let Some(head) = source.get(&key)? else { return Ok(None) };
-    let record = value::join(source, &key, &head)?;
-    let (card, (trail, _)) = (Card::parse(&record)?, Trail::parse(&record)?);
-    Ok(Some(Former { card, trail, pieces: value::pieces(&head) }))
+    value::read(source, &keys::job(id))?.map(|record| Former::of(&record)).transpose()
 }
 
 /// What the logs hold of a job.

@@ -9,7 +9,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::record::{Card, OUTCOMES, PHASES};
-use crate::{lifecycle::Millis, store::Counts};
+use crate::{
+    lifecycle::{CallbackId, Millis},
+    store::Counts,
+};
 
 /// Ends of the log, written with every group that moves them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +22,8 @@ pub(super) struct Head {
     pub(super) newest: u64,
     /// The last time that something durable named.
     pub(super) clock: Option<Millis>,
+    /// Id of the newest entry of the inbound log.
+    pub(super) heard: Option<CallbackId>,
 }
 
 /// Numbers of jobs, written with every group that moves them.

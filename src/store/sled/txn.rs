@@ -10,7 +10,10 @@ use super::{
     state::State,
     value,
 };
-use crate::{lifecycle::Millis, store::StoreError};
+use crate::{
+    lifecycle::{CallbackId, Millis},
+    store::StoreError,
+};
 
 type Writes = BTreeMap<IVec, Option<IVec>>;
 
@@ -23,6 +26,8 @@ pub(super) struct Txn {
     writes: Writes,
     /// Events in the order of their numbers, the first of which follows the stored head's.
     events: Vec<Vec<u8>>,
+    /// Entries of the inbound log in the order of their ids, which all follow the stored head's.
+    callbacks: Vec<(CallbackId, Vec<u8>)>,
     bytes: usize,
     /// What a request that fails half-way has to put back.
     undo: Vec<(IVec, Option<Option<IVec>>)>,
@@ -71,8 +76,8 @@ impl Source for Txn {
 
 impl Txn {
     pub(super) fn new(tree: Tree, state: State) -> Self {
-        let (writes, undo) = (Writes::new(), Vec::new());
-        Self { tree, state, stored: state, writes, events: Vec::new(), bytes: 0, undo, before: state }
+        let (writes, events, callbacks, undo) = (Writes::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { tree, state, stored: state, writes, events, callbacks, bytes: 0, undo, before: state }
     }
 
     /// Runs one request; when it fails, nothing of it stays.
@@ -82,11 +87,12 @@ impl Txn {
     ) -> Result<T, StoreError> {
         self.undo.clear();
         self.before = self.state;
-        let logged = self.events.len();
+        let (logged, heard) = (self.events.len(), self.callbacks.len());
         let verdict = judge(self);
         if verdict.is_err() {
             self.state = self.before;
             self.events.truncate(logged);
+            self.callbacks.truncate(heard);
             while let Some((key, value)) = self.undo.pop() {
                 match value {
                     Some(value) => self.writes.insert(key, value),
@@ -111,6 +117,18 @@ impl Txn {
         self.bytes += event.len();
         self.events.push(event.to_vec());
         self.state.head.newest
+    }
+
+    /// The id of the next entry of the inbound log: `wanted`, unless the log is past it.
+    pub(super) fn next_callback(&self, wanted: CallbackId) -> CallbackId {
+        self.state.head.heard.map_or(wanted, |newest| newest.next().max(wanted))
+    }
+
+    /// Appends to the inbound log under the id that came [next](Self::next_callback).
+    pub(super) fn log_callback(&mut self, id: CallbackId, entry: Vec<u8>) {
+        self.state.head.heard = Some(id);
+        self.bytes += entry.len();
+        self.callbacks.push((id, entry));
     }
 
     /// Sets an entry of an index, which is all in its key.
@@ -166,8 +184,12 @@ impl Txn {
 
     /// Everything that the group writes, if anything, with the state after it.
     pub(super) fn batch(&mut self) -> Result<Option<Batch>, StoreError> {
-        for (first, page) in log::pages(self.stored.head.newest + 1, std::mem::take(&mut self.events)) {
+        let events = (self.stored.head.newest + 1..).zip(std::mem::take(&mut self.events));
+        for (first, page) in log::pages(events) {
             self.put_new(&keys::event(first), &page);
+        }
+        for (first, page) in log::pages(std::mem::take(&mut self.callbacks)) {
+            self.put_new(&keys::callback(first), &page);
         }
         if self.state.head != self.stored.head {
             let head = json(&self.state.head)?;

@@ -77,7 +77,11 @@ fn checksum(header: &[u8], payload: &[u8]) -> u32 {
 pub(super) fn pieces(head: &[u8]) -> u64 {
     let length = head.get(7..HEADER).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes);
     // A damaged length must not make anybody walk for ever.
-    length.saturating_sub((MAX - HEADER) as u64).div_ceil(MAX as u64).min(1 << 20)
+    pieces_of(length).min(1 << 20)
+}
+
+fn pieces_of(length: u64) -> u64 {
+    length.saturating_sub(SHORT as u64).div_ceil(MAX as u64)
 }
 
 /// The payload stored under `key`.
@@ -125,6 +129,16 @@ pub(super) enum Payload {
     Short(IVec),
     /// Put together from pieces.
     Long(Vec<u8>),
+}
+
+impl Payload {
+    /// How many pieces it was put together from, beside the value itself.
+    pub(super) fn pieces(&self) -> u64 {
+        match self {
+            Self::Short(_) => 0,
+            Self::Long(whole) => pieces_of(whole.len() as u64),
+        }
+    }
 }
 
 impl std::ops::Deref for Payload {

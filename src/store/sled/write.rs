@@ -178,18 +178,19 @@ fn create(txn: &mut Txn, new: &New) -> Result<(), StoreError> {
 }
 
 pub(super) fn replace(txn: &mut Txn, write: &Write) -> Result<Replaced, StoreError> {
-    replace_having_seen(txn, write, None)
+    let id = write.record.id;
+    let old = record::read_former(txn, id).map_err(|fault| fault.of(|| id.to_string()))?;
+    old.map_or(Ok(Replaced::Stale), |old| replace_former(txn, write, &old, None))
 }
 
-/// As [`replace`], for a change that this delivery brought.
-pub(super) fn replace_having_seen(
+/// As [`replace`], when the record that is there was read already; `delivery` is the one that brought the change.
+pub(super) fn replace_former(
     txn: &mut Txn,
     write: &Write,
+    old: &Former,
     delivery: Option<u64>,
 ) -> Result<Replaced, StoreError> {
     let record = &write.record;
-    let old = record::read_former(txn, record.id).map_err(|fault| fault.of(|| record.id.to_string()))?;
-    let Some(mut old) = old else { return Ok(Replaced::Stale) };
     if old.card.revision.checked_add(1) != Some(record.encoded.card.revision) {
         return Ok(Replaced::Stale);
     }
@@ -198,10 +199,10 @@ pub(super) fn replace_having_seen(
         Task::Free(key) => txn.put(&key, record.id.as_bytes())?,
         Task::Settled => {}
     }
-    let mut trail = std::mem::take(&mut old.trail);
+    let mut trail = old.trail.clone();
     trail.events.extend(write.events.iter().map(|entry| txn.log(entry.time, &entry.json)));
     trail.seen.extend(delivery.filter(|delivery| !trail.seen.contains(delivery)));
-    store(txn, record, Some(&old), &trail);
+    store(txn, record, Some(old), &trail);
     for (key, delivery) in &write.deliveries {
         txn.put(key, delivery)?;
     }
