@@ -1,12 +1,14 @@
 //! What the due index is for: claims, and setting it right after a crash or a jump of the clock.
 
-use sled::IVec;
+use sled::Tree;
 
 use super::{
-    keys, record,
+    due,
+    keys::{self, DueKey},
+    record::{self, Card},
     source::Source,
     txn::{Txn, engine},
-    value::Fault,
+    value::{self, Fault},
     write::{self, Write},
 };
 use crate::{
@@ -14,9 +16,9 @@ use crate::{
     store::{Claim, Replaced, StoreError},
 };
 
-/// Entries that one claim looks at, beyond those that it takes.
+/// Entries that one claim looks at, or a page more.
 const LOOKED_AT: usize = 1024;
-/// Entries that one request of a long sweep handles.
+/// Leases that one request of a long sweep handles.
 pub(super) const SWEEP: usize = 256;
 
 /// Takes due jobs, urgent ones first.
@@ -30,14 +32,25 @@ pub(super) fn claim(txn: &mut Txn, claim: &Claim) -> Result<Vec<Job>, StoreError
     let mut looked_at = 0;
     for urgent in [true, false] {
         let (mut from, to) = keys::due_range(claim.duty, urgent, Millis(i64::MIN), claim.now.plus(1));
-        while jobs.len() < max && looked_at < max.saturating_add(LOOKED_AT) {
-            let rows = txn.scan(&from, &to, max - jobs.len()).map_err(engine)?;
-            let Some((last, _)) = rows.last() else { break };
-            from = after(last);
-            looked_at += rows.len();
-            for (entry, _) in rows {
-                jobs.extend(take(txn, &entry, claim)?);
+        while jobs.len() < max
+            && looked_at < LOOKED_AT
+            && let Some(page) = due::first(txn, &from, &to)?
+        {
+            from = after(&page.key);
+            let mut kept = Vec::new();
+            for entry in &page.entries {
+                if entry.as_slice() >= to.as_slice() || jobs.len() == max {
+                    kept.push(*entry);
+                    continue;
+                }
+                looked_at += 1;
+                match take(txn, entry, claim)? {
+                    Taken::Job(job) => jobs.push(*job),
+                    Taken::NotNow => kept.push(*entry),
+                    Taken::Stale => {}
+                }
             }
+            page.keep(txn, kept)?;
         }
     }
     if !jobs.is_empty() {
@@ -46,31 +59,83 @@ pub(super) fn claim(txn: &mut Txn, claim: &Claim) -> Result<Vec<Job>, StoreError
     Ok(jobs)
 }
 
+/// When the next job of a duty is due; nothing if only a [sweep](sweep) can tell.
+pub(super) fn next_due(tree: &Tree, duty: Duty) -> Result<Option<Option<Millis>>, StoreError> {
+    let mut next = None;
+    for urgent in [true, false] {
+        let (from, to) = keys::due_range(duty, urgent, Millis(i64::MIN), Millis(i64::MAX));
+        let Some(entry) = due::earliest(tree, &from, &to)? else { continue };
+        if !due::vouched(tree, &entry).map_err(|fault| fault.of(|| "a job".into()))? {
+            return Ok(None);
+        }
+        next = next.into_iter().chain([keys::parse_due(&entry).0]).min();
+    }
+    Ok(Some(next))
+}
+
+/// Drops the stale entries before the next job that is due; when that is.
+pub(super) fn sweep(txn: &mut Txn, duty: Duty) -> Result<Option<Millis>, StoreError> {
+    let (mut next, mut looked_at) = (None, 0);
+    for urgent in [true, false] {
+        let (from, to) = keys::due_range(duty, urgent, Millis(i64::MIN), Millis(i64::MAX));
+        while let Some(page) = due::first(txn, &from, &to)? {
+            let mut stale = 0;
+            for entry in &page.entries {
+                // After so many it is told as it stands, and whoever then claims goes on.
+                if looked_at >= LOOKED_AT
+                    || due::vouched(txn, entry).map_err(|fault| fault.of(|| "a job".into()))?
+                {
+                    break;
+                }
+                (stale, looked_at) = (stale + 1, looked_at + 1);
+            }
+            let kept = page.entries[stale..].to_vec();
+            let first = kept.first().map(|entry| keys::parse_due(entry).0);
+            page.keep(txn, kept)?;
+            if first.is_some() {
+                next = next.into_iter().chain(first).min();
+                break;
+            }
+        }
+    }
+    Ok(next)
+}
+
 /// The first key after `key`.
 fn after(key: &[u8]) -> Vec<u8> {
     [key, &[0]].concat()
 }
 
-/// Claims the job that an entry names, unless it owes nothing of the kind or cannot be taken now.
-fn take(txn: &mut Txn, entry: &IVec, claim: &Claim) -> Result<Option<Job>, StoreError> {
-    let Some((id, job)) = named(txn, entry)? else { return Ok(None) };
-    let Some(change) = job.step(&claim.event(), claim.now, &claim.policy) else { return Ok(None) };
-    apply(txn, id, change)
+/// What an entry of the due index led to.
+enum Taken {
+    Job(Box<Job>),
+    /// It owes what the entry says, and cannot be taken yet.
+    NotNow,
+    /// It owes nothing of the kind any more.
+    Stale,
 }
 
-/// The job of an entry of the due index; an entry that no record vouches for is removed.
-fn named(txn: &mut Txn, entry: &IVec) -> Result<Option<(JobId, Job)>, StoreError> {
-    let found = match keys::parse_due(entry) {
-        Some((_, id)) => open(txn, id)?.map(|job| (id, job)),
-        None => None,
-    };
-    let vouched =
-        found.as_ref().is_some_and(|(id, job)| job.dues().any(|due| *keys::due(due, *id) == **entry));
-    if !vouched {
-        txn.unmark(entry);
-        return Ok(None);
+/// Claims the job that an entry names.
+fn take(txn: &mut Txn, entry: &DueKey, claim: &Claim) -> Result<Taken, StoreError> {
+    let Some(job) = named(txn, entry)? else { return Ok(Taken::Stale) };
+    let Some(change) = job.step(&claim.event(), claim.now, &claim.policy) else { return Ok(Taken::NotNow) };
+    Ok(apply(txn, job.id, change)?.map_or(Taken::NotNow, |job| Taken::Job(Box::new(job))))
+}
+
+/// The job of an entry of the due index, if its record vouches for it.
+fn named(txn: &mut Txn, entry: &DueKey) -> Result<Option<Job>, StoreError> {
+    let (_, id) = keys::parse_due(entry);
+    let job = value::read(txn, &keys::job(id)).and_then(|record| {
+        let Some(record) = record.filter(|record| Card::parse(record).is_ok_and(|card| card.owes(id, entry)))
+        else {
+            return Ok(None);
+        };
+        record::decode(&record).map(Some)
+    });
+    match job {
+        Err(Fault::Damaged) => quarantine(txn, id).map(|()| None),
+        other => other.map_err(|fault| fault.of(|| id.to_string())),
     }
-    Ok(found)
 }
 
 /// The job, unless there is none or its record is damaged, which sets it aside.
@@ -124,25 +189,48 @@ pub(super) fn release_leases(txn: &mut Txn, now: Millis, policy: &Policy) -> Res
     Ok(leases.len())
 }
 
-/// Makes up to [`SWEEP`] entries of a range due at `now`; says where to go on.
+/// A part of the due index.
+pub(super) struct Range {
+    from: Vec<u8>,
+    to: Vec<u8>,
+    /// The entries that are meant are due at this time or later.
+    beyond: Millis,
+}
+
+/// The parts of the due index beyond the longest wait.
+pub(super) fn put_off(now: Millis, longest_wait: i64) -> impl Iterator<Item = Range> {
+    let beyond = now.plus(longest_wait).plus(1);
+    let duties = [Duty::Submit, Duty::Ask, Duty::Fetch, Duty::Expire];
+    let lanes = duties.into_iter().flat_map(|duty| [true, false].map(|urgent| (duty, urgent)));
+    lanes.map(move |(duty, urgent)| {
+        let (from, to) = keys::due_range(duty, urgent, beyond.plus(-due::SPAN), Millis(i64::MAX));
+        Range { from, to, beyond }
+    })
+}
+
+/// Makes the entries of a range's first page due at `now`; what is left of the range.
 ///
 /// A queued job's own deadline is the caller's word and stays.
-pub(super) fn make_due(
-    txn: &mut Txn,
-    from: &[u8],
-    to: &[u8],
-    now: Millis,
-) -> Result<Option<Vec<u8>>, StoreError> {
-    let rows = txn.scan(from, to, SWEEP).map_err(engine)?;
-    for (entry, _) in &rows {
-        let Some((id, mut job)) = named(txn, entry)? else { continue };
-        let main = job.due_at == keys::parse_due(entry).map(|(at, _)| at)
-            && job.duty().is_some_and(|duty| entry.get(1) == Some(&(duty as u8)));
-        if main {
-            (job.revision, job.due_at) = (job.revision + 1, Some(now));
-            let (events, deliveries) = (Vec::new(), Vec::new());
-            apply(txn, id, Change { job, events, deliveries, successor: None, release: None, book: None })?;
+pub(super) fn make_due(txn: &mut Txn, range: Range, now: Millis) -> Result<Option<Range>, StoreError> {
+    let Some(page) = due::first(txn, &range.from, &range.to)? else { return Ok(None) };
+    let mut kept = Vec::new();
+    for entry in &page.entries {
+        let (at, _) = keys::parse_due(entry);
+        if at < range.beyond {
+            kept.push(*entry);
+            continue;
         }
+        let Some(mut job) = named(txn, entry)? else { continue };
+        let main = job.due_at == Some(at) && job.duty().is_some_and(|duty| entry[1] == duty as u8);
+        if !main {
+            kept.push(*entry);
+            continue;
+        }
+        (job.revision, job.due_at) = (job.revision + 1, Some(now));
+        let (id, events, deliveries) = (job.id, Vec::new(), Vec::new());
+        apply(txn, id, Change { job, events, deliveries, successor: None, release: None, book: None })?;
     }
-    Ok(rows.last().filter(|_| rows.len() == SWEEP).map(|(last, _)| after(last)))
+    let from = after(&page.key);
+    page.keep(txn, kept)?;
+    Ok(Some(Range { from, ..range }))
 }

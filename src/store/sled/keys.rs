@@ -6,7 +6,7 @@ use crate::lifecycle::{CallbackId, DeliveryId, Due, Duty, JobId, Millis, TaskId}
 
 /// Records of jobs, by id: `j ‖ job`.
 pub(super) const JOB: u8 = b'j';
-/// What is due: `d ‖ duty ‖ not urgent ‖ at ‖ job`.
+/// What is due, in pages: `d ‖ duty ‖ not urgent ‖ at ‖ job` of the first entry of each.
 pub(super) const DUE: u8 = b'd';
 /// The event log: `e ‖ seq`.
 pub(super) const EVENT: u8 = b'e';
@@ -75,21 +75,29 @@ pub(super) fn lease(id: JobId) -> Vec<u8> {
     join(LEASE, &[id.as_bytes()])
 }
 
-pub(super) fn due(due: Due, id: JobId) -> Vec<u8> {
-    join(DUE, &[&[due.duty as u8, u8::from(!due.urgent)], &ordered(due.at.0), id.as_bytes()])
+/// An entry of the due index.
+pub(super) type DueKey = [u8; 3 + 8 + 16];
+
+pub(super) fn due(due: Due, id: JobId) -> DueKey {
+    let mut key = [DUE; _];
+    key[1..3].copy_from_slice(&[due.duty as u8, u8::from(!due.urgent)]);
+    key[3..11].copy_from_slice(&ordered(due.at.0));
+    key[11..].copy_from_slice(id.as_bytes());
+    key
 }
 
-/// The entries of a duty, urgent or not, that are due from `from` on and before `to`.
+/// The pages of a duty, urgent or not, whose first entry is due from `from` on and before `to`.
 pub(super) fn due_range(duty: Duty, urgent: bool, from: Millis, to: Millis) -> (Vec<u8>, Vec<u8>) {
     let at = |at: Millis| join(DUE, &[&[duty as u8, u8::from(!urgent)], &ordered(at.0)]);
     (at(from), at(to))
 }
 
-/// When and whom a due entry names.
-pub(super) fn parse_due(key: &[u8]) -> Option<(Millis, JobId)> {
-    let (at, id) = key.get(3..)?.split_first_chunk::<8>()?;
-    let at = (u64::from_be_bytes(*at) ^ (1 << 63)).cast_signed();
-    Some((Millis(at), JobId::from_bytes(id.try_into().ok()?)))
+/// When and whom an entry of the due index names.
+pub(super) fn parse_due(key: &DueKey) -> (Millis, JobId) {
+    let (mut at, mut id) = ([0; 8], [0; 16]);
+    at.copy_from_slice(&key[3..11]);
+    id.copy_from_slice(&key[11..]);
+    (Millis((u64::from_be_bytes(at) ^ (1 << 63)).cast_signed()), JobId::from_bytes(id))
 }
 
 pub(super) fn event(seq: u64) -> Vec<u8> {
@@ -169,7 +177,7 @@ mod tests {
             key(Duty::Ask, false, 0),
         ];
         assert!(sorted.is_sorted(), "{sorted:?}");
-        assert_eq!(parse_due(&sorted[1]), Some((Millis(-3), job_id(1))));
+        assert_eq!(parse_due(&sorted[1]), (Millis(-3), job_id(1)));
     }
 
     #[test]

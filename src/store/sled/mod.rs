@@ -7,6 +7,7 @@
 mod callback;
 mod claim;
 mod committer;
+mod due;
 mod keys;
 mod ledger;
 mod log;
@@ -148,15 +149,10 @@ impl Store for SledStore {
     }
 
     async fn next_due(&self, duty: Duty) -> Result<Option<Millis>, StoreError> {
-        let tree = self.tree()?;
-        let mut next = None;
-        for urgent in [true, false] {
-            let (from, to) = keys::due_range(duty, urgent, Millis(i64::MIN), Millis(i64::MAX));
-            let first = tree.scan(&from, &to, 1).map_err(engine)?;
-            let at = first.first().and_then(|(key, _)| keys::parse_due(key)).map(|(at, _)| at);
-            next = next.into_iter().chain(at).min();
+        match claim::next_due(self.tree()?, duty)? {
+            Some(next) => Ok(next),
+            None => self.committer.judge(move |txn| claim::sweep(txn, duty)).await,
         }
-        Ok(next)
     }
 
     async fn callback(&self, arrival: Arrival) -> Result<Heard, StoreError> {
@@ -231,14 +227,9 @@ impl Store for SledStore {
     }
 
     async fn reclamp(&self, now: Millis, longest_wait: i64) -> Result<(), StoreError> {
-        for (mut from, to) in open::put_off(now, longest_wait) {
-            loop {
-                let (start, end) = (from, to.clone());
-                let next = self.committer.judge(move |txn| claim::make_due(txn, &start, &end, now)).await?;
-                match next {
-                    Some(next) => from = next,
-                    None => break,
-                }
+        for mut range in claim::put_off(now, longest_wait) {
+            while let Some(next) = self.committer.judge(move |txn| claim::make_due(txn, range, now)).await? {
+                range = next;
             }
         }
         Ok(())

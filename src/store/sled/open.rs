@@ -14,7 +14,7 @@ use sled::{Db, Mode, Tree};
 use super::{
     SledStore, claim,
     committer::Committer,
-    keys,
+    keys::{self, DueKey},
     record::Card,
     space::Space,
     state::{Head, Published, State, StoredTally, Tally},
@@ -23,12 +23,14 @@ use super::{
 };
 use crate::{
     config,
-    lifecycle::{Duty, Millis, Policy},
+    lifecycle::{JobId, Millis, Policy},
     store::StoreError,
 };
 
 /// A jump of the clock that is more than drift, in milliseconds.
 const CLOCK_STEP: i64 = 60_000;
+/// Entries of the due index that one request adds.
+const OWED_AT_ONCE: usize = 4096;
 /// How long to wait for the owner before to let go of the files.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 
@@ -68,11 +70,18 @@ fn open_here(config: &config::Store, now: Millis, policy: &Policy) -> Result<Sle
     fs::write(owner_file(path), format!("process {} (since {since})", std::process::id())).map_err(io)?;
 
     let tree: Tree = (*db).clone();
-    let state = recall(&tree)?;
+    let (state, owed) = recall(&tree)?;
     let published = Arc::new(Published::new(&state));
     let committer = Committer::start(db, synced, state, Arc::clone(&published)).map_err(io)?;
     let space = Space::new(path.clone(), config.min_free);
     let store = SledStore { tree, committer, published, space };
+    for owed in owed.chunks(OWED_AT_ONCE) {
+        let owed = owed.to_vec();
+        store.committer.judge_blocking(move |txn| {
+            owed.iter().for_each(|due| txn.owe(*due));
+            Ok(())
+        })?;
+    }
     set_right(&store, &state, now, policy)?;
     Ok(store)
 }
@@ -152,8 +161,8 @@ fn sync_folders(path: &Path, db: &File, made: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// Where the log and the tally stood.
-fn recall(tree: &Tree) -> Result<State, StoreError> {
+/// Where the log and the tally stood, and what has to be put into the due index.
+fn recall(tree: &Tree) -> Result<(State, Vec<DueKey>), StoreError> {
     fn stored<T: serde::de::DeserializeOwned>(tree: &Tree, key: &[u8]) -> Result<Option<T>, value::Fault> {
         let payload = value::read(tree, key)?;
         payload.map(|json| serde_json::from_slice(&json).map_err(|_| value::Fault::Damaged)).transpose()
@@ -169,8 +178,8 @@ fn recall(tree: &Tree) -> Result<State, StoreError> {
         Err(value::Fault::Damaged) => Tally::after_damage(0),
         Err(fault) => return Err(named(fault)),
     };
-    let tally = if tally.recount { recount(tree, tally.quarantined)? } else { tally };
-    Ok(State { head, tally })
+    let (tally, owed) = if tally.recount { recount(tree, tally.quarantined)? } else { (tally, Vec::new()) };
+    Ok((State { head, tally }, owed))
 }
 
 /// A head that lies beyond any number that can have been given.
@@ -181,16 +190,23 @@ fn lifted(tree: &Tree) -> Result<Head, StoreError> {
     Ok(Head { newest, ..Head::default() })
 }
 
-/// Counts the records, as is needed once after one of them was set aside.
-fn recount(tree: &Tree, quarantined: u64) -> Result<Tally, StoreError> {
+/// Counts the records and what they owe, as is needed once after one of them, or a page of the due index, was set aside.
+fn recount(tree: &Tree, quarantined: u64) -> Result<(Tally, Vec<DueKey>), StoreError> {
     let mut tally = Tally::after_damage(quarantined);
     tally.recount = false;
+    let mut owed = Vec::new();
     for row in tree.scan_prefix([keys::JOB]) {
         let (key, head) = row.map_err(engine)?;
-        let card = value::join(tree, &key, &head).and_then(|record| Card::parse(&record));
-        tally.moved(None, card.ok().as_ref());
+        let Ok(card) = value::join(tree, &key, &head).and_then(|record| Card::parse(&record)) else {
+            continue;
+        };
+        tally.moved(None, Some(&card));
+        let id = keys::parse_id(&key).map(JobId::from_bytes);
+        owed.extend(
+            id.into_iter().flat_map(|id| card.dues.into_iter().flatten().map(move |due| keys::due(due, id))),
+        );
     }
-    Ok(tally)
+    Ok((tally, owed))
 }
 
 /// Releases every lease, and makes due what only a wrong clock can have put off so far.
@@ -205,23 +221,10 @@ fn set_right(store: &SledStore, state: &State, now: Millis, policy: &Policy) -> 
     if state.head.clock.is_none_or(|clock| now.since(clock).abs() <= CLOCK_STEP) {
         return Ok(());
     }
-    for (mut from, to) in put_off(now, policy.longest_wait()) {
-        loop {
-            let (start, end) = (from, to.clone());
-            let next = store.committer.judge_blocking(move |txn| claim::make_due(txn, &start, &end, now))?;
-            match next {
-                Some(next) => from = next,
-                None => break,
-            }
+    for mut range in claim::put_off(now, policy.longest_wait()) {
+        while let Some(next) = store.committer.judge_blocking(move |txn| claim::make_due(txn, range, now))? {
+            range = next;
         }
     }
     Ok(())
-}
-
-/// The ranges of the due index beyond the longest wait.
-pub(super) fn put_off(now: Millis, longest_wait: i64) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let first = now.plus(longest_wait).plus(1);
-    let duties = [Duty::Submit, Duty::Ask, Duty::Fetch, Duty::Expire];
-    let lanes = duties.into_iter().flat_map(|duty| [true, false].map(|urgent| (duty, urgent)));
-    lanes.map(|(duty, urgent)| keys::due_range(duty, urgent, first, Millis(i64::MAX))).collect()
 }

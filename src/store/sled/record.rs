@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use crate::lifecycle::{Due, Duty, Job, JobId, Millis, Status};
 
 use super::{
-    keys,
+    keys::{self, DueKey},
     source::Source,
     value::{self, Fault, Payload},
 };
@@ -67,6 +67,11 @@ impl Card {
             task: number(&card[11..19]),
             dues: [parse_due(&card[19..29]), parse_due(&card[29..39])],
         })
+    }
+
+    /// Whether it implies this entry of the due index.
+    pub(super) fn owes(&self, id: JobId, entry: &DueKey) -> bool {
+        self.dues.iter().flatten().any(|due| keys::due(*due, id) == *entry)
     }
 
     /// What the outside sees of the job.

@@ -33,7 +33,8 @@ pub(super) struct Tally {
     outcomes: [u64; OUTCOMES.len()],
     /// Records set aside.
     pub(super) quarantined: u64,
-    /// A record was lost to damage with its card: count anew at the next start.
+    /// A record was lost to damage with its card, or a page of the due index: count anew at the next start, and make the
+    /// index anew.
     pub(super) recount: bool,
 }
 

@@ -1,20 +1,22 @@
 //! A group seen from inside: what the outside can only meet by chance.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use proptest::prelude::*;
 use sled::IVec;
 
 use super::{
+    SledStore, keys,
     source::Source,
     state::State,
     txn::Txn,
     write::{self, New, Write},
 };
 use crate::{
-    lifecycle::{Event, Job, JobId, Millis, NewJob, Policy},
-    store::{IdempotencyKey, Inserted, Limits, Replaced, StoreError},
+    config,
+    lifecycle::{Duty, Event, Job, JobId, Millis, NewJob, Policy},
+    store::{Claim, IdempotencyKey, Insert, Inserted, Limits, Replaced, Store, StoreError},
 };
 
 fn tree() -> sled::Db {
@@ -91,6 +93,31 @@ fn a_group_that_wrote_nothing_has_nothing_to_sync() {
     write::insert(&mut txn, &new(&job(1)), None, &Limits::default()).unwrap();
     assert!(txn.batch().unwrap().is_some());
     assert!(txn.batch().unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_damaged_page_of_the_due_index_costs_no_job_its_turn_after_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config::Store { path: folder.path().join("state"), cache: 1 << 20, min_free: 0 };
+    let open = || SledStore::open(&config, Millis(5), &Arc::new(policy())).unwrap();
+    let claim =
+        || Claim { duty: Duty::Submit, max: 9, in_flight: 9, now: Millis(9), policy: Arc::new(policy()) };
+    let store = open();
+    for n in 1..=3 {
+        let (job, limits) = (job(n), Limits::default());
+        let (event, document) = (job.created_event(), Bytes::from_static(b"{}"));
+        store.insert(Insert { job, event, document, key: None, limits }).await.unwrap();
+    }
+    let damage = |txn: &mut Txn| {
+        let (page, _) = txn.scan(&[keys::DUE], &[keys::DUE + 1], 1).unwrap().pop().unwrap();
+        txn.mark(&page);
+        Ok(())
+    };
+    store.committer.judge(damage).await.unwrap();
+    assert_eq!(store.claim(claim()).await.unwrap().len(), 2);
+    drop(store);
+    let taken = open().claim(claim()).await.unwrap();
+    assert_eq!(taken.iter().map(|job| job.id).collect::<Vec<_>>(), [job(1).id]);
 }
 
 proptest! {

@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, ops::Bound};
 use sled::{Batch, IVec, Tree};
 
 use super::{
-    keys, log,
+    due,
+    keys::{self, DueKey},
+    log,
     source::{Row, Source},
     state::State,
     value,
@@ -28,6 +30,8 @@ pub(super) struct Txn {
     events: Vec<Vec<u8>>,
     /// Entries of the inbound log in the order of their ids, which all follow the stored head's.
     callbacks: Vec<(CallbackId, Vec<u8>)>,
+    /// What becomes due.
+    dues: Vec<DueKey>,
     bytes: usize,
     /// What a request that fails half-way has to put back.
     undo: Vec<(IVec, Option<Option<IVec>>)>,
@@ -76,8 +80,18 @@ impl Source for Txn {
 
 impl Txn {
     pub(super) fn new(tree: Tree, state: State) -> Self {
-        let (writes, events, callbacks, undo) = (Writes::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { tree, state, stored: state, writes, events, callbacks, bytes: 0, undo, before: state }
+        Self {
+            tree,
+            state,
+            stored: state,
+            writes: Writes::new(),
+            events: Vec::new(),
+            callbacks: Vec::new(),
+            dues: Vec::new(),
+            bytes: 0,
+            undo: Vec::new(),
+            before: state,
+        }
     }
 
     /// Runs one request; when it fails, nothing of it stays.
@@ -87,12 +101,13 @@ impl Txn {
     ) -> Result<T, StoreError> {
         self.undo.clear();
         self.before = self.state;
-        let (logged, heard) = (self.events.len(), self.callbacks.len());
+        let (logged, heard, owed) = (self.events.len(), self.callbacks.len(), self.dues.len());
         let verdict = judge(self);
         if verdict.is_err() {
             self.state = self.before;
             self.events.truncate(logged);
             self.callbacks.truncate(heard);
+            self.dues.truncate(owed);
             while let Some((key, value)) = self.undo.pop() {
                 match value {
                     Some(value) => self.writes.insert(key, value),
@@ -129,6 +144,12 @@ impl Txn {
         self.state.head.heard = Some(id);
         self.bytes += entry.len();
         self.callbacks.push((id, entry));
+    }
+
+    /// Adds an entry to the due index, where claims find it once the group is stored.
+    pub(super) fn owe(&mut self, due: DueKey) {
+        self.bytes += due.len();
+        self.dues.push(due);
     }
 
     /// Sets an entry of an index, which is all in its key.
@@ -184,6 +205,8 @@ impl Txn {
 
     /// Everything that the group writes, if anything, with the state after it.
     pub(super) fn batch(&mut self) -> Result<Option<Batch>, StoreError> {
+        let dues = std::mem::take(&mut self.dues);
+        due::add(self, dues)?;
         let events = (self.stored.head.newest + 1..).zip(std::mem::take(&mut self.events));
         for (first, page) in log::pages(events) {
             self.put_new(&keys::event(first), &page);

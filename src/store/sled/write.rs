@@ -274,11 +274,8 @@ fn store(txn: &mut Txn, record: &Record, old: Option<&Former>, trail: &Trail) {
     let before = old.map(|old| &old.card);
     txn.put_over(&keys::job(id), &record.encoded.with(trail), old.map_or(0, |old| old.pieces));
     let gone = before.map_or([None; 2], |before| before.dues);
-    for due in gone.iter().flatten().filter(|due| !card.dues.contains(&Some(**due))) {
-        txn.unmark(&keys::due(*due, id));
-    }
     for due in card.dues.iter().flatten().filter(|due| !gone.contains(&Some(**due))) {
-        txn.mark(&keys::due(*due, id));
+        txn.owe(keys::due(*due, id));
     }
     match (before.is_some_and(|before| before.leased), card.leased) {
         (false, true) => txn.mark(&keys::lease(id)),
