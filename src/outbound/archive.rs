@@ -6,6 +6,7 @@
 //! made a moment ago. [`Archive::writer`] closes that gap.
 
 mod lock;
+mod writeback;
 
 use std::{
     collections::HashSet,
@@ -96,7 +97,8 @@ impl Archive {
     pub async fn writer(&self, location: &str) -> Result<Box<dyn MultipartUpload>, ArchiveError> {
         let location = parse(location)?;
         self.make_folder_durable(&location).await?;
-        Ok(self.store.put_multipart(&location).await?)
+        let upload = self.store.put_multipart(&location).await?;
+        Ok(writeback::with_write_back(upload, &self.store.path_to_filesystem(&location)?))
     }
 
     /// Opens a file for reading, whole or a range of bytes (end exclusive, cut at the end of the file).

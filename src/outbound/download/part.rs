@@ -5,7 +5,7 @@ use std::{mem, sync::Arc};
 use bytes::Bytes;
 use object_store::{MultipartUpload, PutPayload};
 use sha2::{Digest, Sha256};
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::JoinHandle;
 
 use super::{
     FetchFault,
@@ -14,8 +14,8 @@ use super::{
 };
 use crate::outbound::archive::{Archive, ArchiveError};
 
-/// Bytes that are written and hashed in one go. Two such pieces are in memory at a time: one fills up from the
-/// network while the other is written.
+/// Bytes that are written in one go. Two such pieces are in memory at a time: one fills up from the network while the
+/// other is written. A whole number of pages, so that no page is written to twice.
 const PIECE: usize = 1 << 20;
 
 /// An unfinished file. Its staging file goes away with it, unless [`Part::finish`] succeeds.
@@ -26,8 +26,8 @@ pub(super) struct Part {
     location: String,
     container: Option<Container>,
     upload: Box<dyn MultipartUpload>,
-    /// The piece that is being written; it brings the hasher back.
-    writing: Option<JoinHandle<Result<Sha256, ArchiveError>>>,
+    /// The piece that is being written.
+    writing: Option<JoinHandle<object_store::Result<()>>>,
     hasher: Sha256,
     buffer: Vec<Bytes>,
     buffered: usize,
@@ -115,20 +115,28 @@ impl Part {
     ///
     /// # Errors
     /// [`FetchFault::NotVideo`] by content, [`FetchFault::NoSpace`] or [`FetchFault::Storage`].
-    pub(super) async fn push(&mut self, bytes: Bytes) -> Result<(), FetchFault> {
+    pub(super) async fn push(&mut self, mut bytes: Bytes) -> Result<(), FetchFault> {
         if let Some(walk) = &mut self.walk {
             walk.feed(&bytes).map_err(FetchFault::NotVideo)?;
         }
+        // Here rather than on a thread of its own: a chunk of the HTTP client (at most 408 KiB) is a fraction of a
+        // millisecond's work while it is still in the core's cache, and moving it would cost more.
+        self.hasher.update(&bytes);
         self.offset += bytes.len() as u64;
-        self.buffered += bytes.len();
-        self.buffer.push(bytes);
-        if self.buffered >= PIECE {
+        while self.buffered + bytes.len() >= PIECE {
+            self.hold(bytes.split_to(PIECE - self.buffered));
             self.flush().await?;
         }
+        self.hold(bytes);
         Ok(())
     }
 
-    /// Hands the buffered bytes to the disk and the hasher, which work side by side while the next bytes arrive.
+    fn hold(&mut self, bytes: Bytes) {
+        self.buffered += bytes.len();
+        self.buffer.push(bytes);
+    }
+
+    /// Hands the buffered bytes to the disk, which writes them while the next ones arrive.
     async fn flush(&mut self) -> Result<(), ArchiveError> {
         self.settle().await?;
         if self.buffered == 0 {
@@ -137,17 +145,7 @@ impl Part {
         self.archive.ensure_room(self.buffered as u64)?;
         self.buffered = 0;
         let piece: PutPayload = mem::take(&mut self.buffer).into_iter().collect();
-        let write = self.upload.put_part(piece.clone());
-        let mut hasher = mem::take(&mut self.hasher);
-        self.writing = Some(tokio::spawn(async move {
-            let hash = spawn_blocking(move || {
-                piece.iter().for_each(|bytes| hasher.update(bytes));
-                hasher
-            });
-            let (written, hasher) = futures_util::future::join(write, hash).await;
-            written?;
-            hasher.map_err(|panicked| ArchiveError::Io(panicked.to_string()))
-        }));
+        self.writing = Some(tokio::spawn(self.upload.put_part(piece)));
         Ok(())
     }
 
@@ -156,7 +154,7 @@ impl Part {
         if let Some(writing) = &mut self.writing {
             let done = writing.await;
             self.writing = None;
-            self.hasher = done.map_err(|panicked| ArchiveError::Io(panicked.to_string()))??;
+            done.map_err(|panicked| ArchiveError::Io(panicked.to_string()))??;
         }
         Ok(())
     }
