@@ -78,8 +78,9 @@ async fn the_last_of_several_hops_is_judged_like_the_first() {
 
 #[tokio::test]
 async fn a_redirect_that_names_no_single_place_is_not_followed() {
+    type Case = (fn() -> Reply, &'static str);
     let outside = outside();
-    let answers: [(fn() -> Reply, &str); 6] = [
+    let answers: [Case; 6] = [
         (|| Reply::new(302, ""), "none"),
         (|| Reply::new(302, "").with("Refresh", "0; url=https://10.0.0.1/"), "only by a header of browsers"),
         (|| Reply::new(302, "").with("Location", "/a").with("Location", "https://10.0.0.1/"), "two"),

@@ -34,6 +34,10 @@ fuzz_target!(|input: &[u8]| {
             path => path.to_owned(),
         };
         let Ok(uri) = path.parse::<Uri>() else { return };
+        // The API's routes are there as well, to make the jobs.
+        if !uri.path().starts_with("/cb/") {
+            return;
+        }
         let answer =
             lab.house.ask(written.request().method(actix_web::http::Method::POST).uri(&uri.to_string()));
         assert!(matches!(answer.status, 200 | 400 | 404 | 413 | 415), "{}", answer.status);
