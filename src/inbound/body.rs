@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::{Context, kinds, problem::Problem};
 
 /// A body must be complete within this, however steadily it trickles.
-const DEADLINE: Duration = Duration::from_secs(3);
+pub(super) const DEADLINE: Duration = Duration::from_secs(3);
 
 /// Why a body was not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

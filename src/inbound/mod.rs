@@ -20,6 +20,7 @@ mod openapi;
 mod pages;
 mod problem;
 mod routes;
+mod serve;
 mod stats;
 mod stream;
 mod view;
@@ -32,7 +33,7 @@ use std::{
     time::Duration,
 };
 
-use actix_web::{App as HttpApp, HttpServer, dev::Server, middleware::from_fn, web};
+use actix_web::{App as HttpApp, dev::Server, middleware::from_fn, web};
 use tokio_util::sync::CancellationToken;
 use tracing_actix_web::TracingLogger;
 
@@ -56,19 +57,18 @@ pub struct Context {
     pub ready: Arc<AtomicBool>,
 }
 
-/// A request's head must be complete within this. Signals are the caller's affair: there are two servers.
-const HEAD_DEADLINE: Duration = Duration::from_secs(5);
-/// An idle connection is kept this long.
-const KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// How long a connection may bear that nothing can be written to it, beyond what an answer may take by design.
+const SLACK: Duration = Duration::from_secs(5);
 
 /// Serves the API and the pages on `listener` until the server is stopped.
 ///
 /// # Errors
 /// The listener cannot be used.
 pub fn serve_api(listener: TcpListener, context: Arc<Context>) -> io::Result<Server> {
-    let grace = context.app.config().server.shutdown_grace;
-    let base_path = context.app.config().server.base_path.trim_end_matches('/').to_owned();
-    let server = HttpServer::new(move || {
+    let config = context.app.config();
+    let silence = config.api.max_wait.max(stream::HEARTBEAT) + SLACK;
+    let base_path = config.server.base_path.trim_end_matches('/').to_owned();
+    serve::serve(listener, config.server.shutdown_grace, silence, move || {
         HttpApp::new()
             .app_data(web::Data::from(Arc::clone(&context)))
             .wrap(from_fn(finish::finish))
@@ -76,12 +76,6 @@ pub fn serve_api(listener: TcpListener, context: Arc<Context>) -> io::Result<Ser
             .default_service(web::to(problem::no_such_route))
             .service(web::scope(&base_path).configure(api))
     })
-    .client_request_timeout(HEAD_DEADLINE)
-    .keep_alive(KEEP_ALIVE)
-    .disable_signals()
-    .shutdown_timeout(grace.as_secs())
-    .listen(listener)?;
-    Ok(server.run())
 }
 
 /// Serves the provider's callbacks on `listener` until the server is stopped.
@@ -91,15 +85,9 @@ pub fn serve_api(listener: TcpListener, context: Arc<Context>) -> io::Result<Ser
 pub fn serve_callbacks(listener: TcpListener, context: Arc<Context>) -> io::Result<Server> {
     let grace = context.app.config().server.shutdown_grace;
     // No middleware: this is the hot path, and its URLs must not reach a log.
-    let server = HttpServer::new(move || {
+    serve::serve(listener, grace, body::DEADLINE + SLACK, move || {
         HttpApp::new().app_data(web::Data::from(Arc::clone(&context))).configure(callback)
     })
-    .client_request_timeout(HEAD_DEADLINE)
-    .keep_alive(KEEP_ALIVE)
-    .disable_signals()
-    .shutdown_timeout(grace.as_secs())
-    .listen(listener)?;
-    Ok(server.run())
 }
 
 impl Context {

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Proxies and clients take a line that is silent for longer for dead.
-const HEARTBEAT: Duration = Duration::from_secs(15);
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(15);
 /// How often the progress of a download is looked at.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 const PAGE: usize = 100;

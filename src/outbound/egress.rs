@@ -23,8 +23,8 @@ pub use resolver::{GuardedResolver, Lookup, system_lookup};
 /// Longest URL that is looked at, in bytes.
 pub const MAX_URL: usize = 2048;
 
-/// Name endings that never mean a public host (RFC 6761, RFC 6762, RFC 8375 and what home routers use).
-const SPECIAL_USE: [&str; 13] = [
+/// Name endings that never mean a public host (RFC 6761, RFC 6762, RFC 8375, RFC 9476 and what home routers use).
+const SPECIAL_USE: [&str; 14] = [
     "localhost",
     "localdomain",
     "local",
@@ -36,6 +36,7 @@ const SPECIAL_USE: [&str; 13] = [
     "test",
     "invalid",
     "onion",
+    "alt",
     "arpa",
     "example",
 ];

@@ -1,0 +1,203 @@
+//! HTTP/1.1 on a listener, for callers who may be slow, silent or hostile: nobody holds a connection for ever.
+//!
+//! actix bounds the time of the first request's head and of an idle connection. It bounds neither the head of a later
+//! request, nor what is left of a chunked body that nobody reads, nor an answer that the caller does not take. One
+//! rule below it does for all three, see [`Patient`].
+
+use std::{
+    fmt, io,
+    net::TcpListener,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use actix_http::{HttpService, Request};
+use actix_service::{IntoServiceFactory, ServiceFactoryExt as _, fn_service, map_config};
+use actix_web::{
+    Error,
+    body::MessageBody,
+    dev::{AppConfig, Response, Server, Service, ServiceFactory},
+    error::DispatchError,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::{Instant, Sleep, sleep_until},
+};
+
+/// The head of a connection's first request must be complete within this.
+const HEAD_DEADLINE: Duration = Duration::from_secs(5);
+/// An idle connection is kept this long.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+
+/// Serves the applications that `app` makes, one a worker, until the server is stopped; that takes `grace` at most.
+/// `silence` bounds what a [`Patient`] connection bears. Signals are the caller's affair: there are two servers.
+///
+/// # Errors
+/// The listener cannot be used.
+pub(super) fn serve<F, I, S, B>(
+    listener: TcpListener,
+    grace: Duration,
+    silence: Duration,
+    app: F,
+) -> io::Result<Server>
+where
+    F: Fn() -> I + Send + Clone + 'static,
+    I: IntoServiceFactory<S, Request>,
+    S: ServiceFactory<Request, Config = AppConfig> + 'static,
+    S::Error: Into<Error> + 'static,
+    S::InitError: fmt::Debug,
+    S::Response: Into<Response<B>> + 'static,
+    S::Service: 'static,
+    <S::Service as Service<Request>>::Future: 'static,
+    B: MessageBody + 'static,
+{
+    let builder = Server::build().disable_signals().shutdown_timeout(grace.as_secs());
+    let stopping = builder.graceful_shutdown_signal();
+    let builder = builder.listen("http", listener, move || {
+        let stopping = stopping.clone();
+        let app = app().into_factory().map_err(|error| error.into().error_response());
+        let http = HttpService::build()
+            .graceful_shutdown_signal(move || {
+                let stopping = stopping.clone();
+                async move { stopping.notified().await }
+            })
+            .client_request_timeout(HEAD_DEADLINE)
+            .keep_alive(KEEP_ALIVE)
+            .h1(map_config(app, |()| AppConfig::default()));
+        let accept = fn_service(move |socket: TcpStream| async move {
+            let peer = socket.peer_addr().ok();
+            Ok::<_, DispatchError>((Patient::new(socket, silence), peer))
+        });
+        accept.and_then(http)
+    })?;
+    Ok(builder.run())
+}
+
+/// A connection that ends when nothing could be written to it for too long, counted from the first byte that came after
+/// the last write: a request that is never complete, a body that never ends, or an answer that is not taken. How much
+/// the caller sends meanwhile does not matter.
+struct Patient<Io> {
+    io: Io,
+    silence: Duration,
+    /// When the caller's turn, or ours, began.
+    since: Instant,
+    /// Something was read since the last write.
+    asked: bool,
+    alarm: Pin<Box<Sleep>>,
+}
+
+impl<Io> Patient<Io> {
+    fn new(io: Io, silence: Duration) -> Self {
+        let since = Instant::now();
+        Self { io, silence, since, asked: false, alarm: Box::pin(sleep_until(since + silence)) }
+    }
+
+    /// To be asked wherever the connection has to wait. The alarm is set anew only when it rings, not at each write.
+    fn poll_alarm(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
+        loop {
+            ready!(self.alarm.as_mut().poll(context));
+            let end = self.since + self.silence;
+            if end <= Instant::now() {
+                return Poll::Ready(io::ErrorKind::TimedOut.into());
+            }
+            self.alarm.as_mut().reset(end);
+        }
+    }
+}
+
+impl<Io: AsyncRead + Unpin> AsyncRead for Patient<Io> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        match Pin::new(&mut self.io).poll_read(context, buffer) {
+            Poll::Ready(read) => {
+                if buffer.filled().len() > before && !self.asked {
+                    (self.asked, self.since) = (true, Instant::now());
+                }
+                Poll::Ready(read)
+            }
+            Poll::Pending => self.poll_alarm(context).map(Err),
+        }
+    }
+}
+
+impl<Io: AsyncWrite + Unpin> AsyncWrite for Patient<Io> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match Pin::new(&mut self.io).poll_write(context, bytes) {
+            Poll::Ready(written) => {
+                (self.asked, self.since) = (false, Instant::now());
+                Poll::Ready(written)
+            }
+            Poll::Pending => self.poll_alarm(context).map(Err),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+
+    use super::*;
+
+    const SILENCE: Duration = Duration::from_millis(200);
+
+    /// Trickles into the other end for as long as there is somebody.
+    async fn trickle(mut caller: impl AsyncWrite + Unpin) {
+        while caller.write_all(b"x").await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_caller_who_sends_on_and_on_without_a_word_of_ours_is_left() {
+        let (caller, ours) = duplex(64);
+        tokio::spawn(trickle(caller));
+        let mut ours = Patient::new(ours, SILENCE);
+        let mut buffer = [0; 16];
+        let error = loop {
+            if let Err(error) = ours.read(&mut buffer).await {
+                break error;
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn a_caller_who_takes_nothing_is_left() {
+        let (_caller, ours) = duplex(64);
+        let error = Patient::new(ours, SILENCE).write_all(&[0; 65]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn a_conversation_lasts_as_long_as_it_goes_to_and_fro() {
+        let (mut caller, ours) = duplex(64);
+        let mut ours = Patient::new(ours, SILENCE);
+        let end = Instant::now() + 3 * SILENCE;
+        let mut byte = [0];
+        while Instant::now() < end {
+            caller.write_all(b"?").await.unwrap();
+            ours.read_exact(&mut byte).await.unwrap();
+            ours.write_all(b"!").await.unwrap();
+            caller.read_exact(&mut byte).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+    }
+}
