@@ -128,7 +128,7 @@ fn put(txn: &mut Txn, entries: &[DueKey]) -> Result<(), StoreError> {
 mod tests {
     use super::*;
     use crate::{
-        lifecycle::{Due, Duty, JobId},
+        lifecycle::{Due, Duty, JobId, Millis},
         store::sled::state::State,
     };
 
