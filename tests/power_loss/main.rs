@@ -136,8 +136,14 @@ impl Recorded {
                 self.ops[done..crash.moment].iter().for_each(|op| disk.apply(op));
                 done = crash.moment;
                 let root = folder();
-                disk::put(&disk.after_power_loss(crash.kept, &mut Random::new(crash.seed)), root.path());
+                let left = disk.after_power_loss(crash.kept, &mut Random::new(crash.seed));
+                disk::put(&left, root.path());
                 if let Err(error) = judge(crash, root.path()) {
+                    if std::env::var_os("POWER_LOSS_KEEP").is_some() {
+                        let kept = folder().keep();
+                        disk::put(&left, &kept);
+                        println!("{crash:?}: {}", kept.display());
+                    }
                     failures.lock().unwrap().push((*crash, error));
                 }
             }

@@ -31,6 +31,8 @@ use crate::{
 const CLOCK_STEP: i64 = 60_000;
 /// Entries of the due index that one request adds.
 const OWED_AT_ONCE: usize = 4096;
+/// The file of the engine's settings, all of which are its defaults.
+const SETTINGS: &str = "conf";
 /// How long to wait for the owner before to let go of the files.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 
@@ -65,7 +67,7 @@ fn open_here(config: &config::Store, now: Millis, policy: &Policy) -> Result<Sle
     fs::create_dir_all(path).map_err(io)?;
     let db = engine_of(config)?;
     let synced = File::open(path.join("db")).map_err(io)?;
-    sync_folders(path, &synced, made).map_err(io)?;
+    sync_files(path, &synced, made).map_err(io)?;
     let since = jiff::Timestamp::from_millisecond(now.0).unwrap_or_default();
     fs::write(owner_file(path), format!("process {} (since {since})", std::process::id())).map_err(io)?;
 
@@ -86,11 +88,12 @@ fn open_here(config: &config::Store, now: Millis, policy: &Policy) -> Result<Sle
     Ok(store)
 }
 
-/// The engine, after moving aside snapshots that do not fit the log: it makes them anew.
+/// The engine, after moving aside what it makes anew: snapshots that do not fit the log, and its settings, which it
+/// never syncs, so that a power loss during the very first start may leave half of them.
 fn engine_of(config: &config::Store) -> Result<Db, StoreError> {
     let path = &config.path;
     let opened = unlocked(config).or_else(|error| match error {
-        sled::Error::Corruption { .. } if set_snapshots_aside(path).is_ok_and(|moved| moved > 0) => {
+        sled::Error::Corruption { .. } if set_aside(path).is_ok_and(|moved| moved > 0) => {
             unlocked(config)
         }
         other => Err(other),
@@ -130,16 +133,16 @@ fn owner_file(path: &Path) -> PathBuf {
     path.join("owner")
 }
 
-/// Renames every `snap.*`; says how many there were.
-fn set_snapshots_aside(path: &Path) -> io::Result<usize> {
+/// Renames the settings and every snapshot; says how many there were.
+fn set_aside(path: &Path) -> io::Result<usize> {
     let mut moved = 0;
     for entry in fs::read_dir(path)? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with("snap.") {
+        if name.starts_with("snap.") || name == SETTINGS {
             fs::rename(entry.path(), path.join(format!("aside.{name}")))?;
             tracing::warn!(
-                "{name} of the store at {} does not fit its log and was set aside",
+                "{name} of the store at {} may not fit its log and was set aside to be made anew",
                 path.display()
             );
             moved += 1;
@@ -150,9 +153,10 @@ fn set_snapshots_aside(path: &Path) -> io::Result<usize> {
 
 /// A file is only as durable as the folders that name it, `made` of which are new. At every start, since a process
 /// that was killed may have made them and not come to this.
-fn sync_folders(path: &Path, db: &File, made: usize) -> io::Result<()> {
-    let sync = |folder: &Path| File::open(folder)?.sync_all();
+fn sync_files(path: &Path, db: &File, made: usize) -> io::Result<()> {
+    let sync = |path: &Path| File::open(path)?.sync_all();
     db.sync_all()?;
+    sync(&path.join(SETTINGS))?;
     sync(path)?;
     for above in path.canonicalize()?.ancestors().skip(1).take(made.max(1)) {
         // One that was there before need not let us read it.
