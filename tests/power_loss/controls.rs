@@ -1,11 +1,6 @@
 //! Committers that do not keep the promise, to see that the judge finds them out.
 
-use std::{
-    collections::HashMap,
-    fs::File,
-    path::Path,
-    thread,
-};
+use std::{collections::HashMap, fs::File, path::Path, thread};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use sled::{Batch, Db, Mode};
@@ -15,11 +10,18 @@ use crate::{random::Random, recorder::Recording};
 /// Records that are rewritten over and over.
 const RECORDS: usize = 1_500;
 
+/// How many groups are written.
+const GROUPS: usize = 50;
+/// Changes that are acknowledged together.
+const GROUP: usize = 256;
+/// Bytes of a record: a group is larger than the engine's segments, of 512 KiB.
+const BYTES: usize = 3_500;
+
 /// How a group of changes is made durable.
 #[derive(Clone, Copy)]
 pub(crate) struct Committer {
-    /// One batch for the whole group, or one for each change.
-    pub(crate) one_batch: bool,
+    /// How many changes share a batch of the engine.
+    pub(crate) batch: usize,
     /// An fdatasync of our own after the engine's flush.
     pub(crate) synced: bool,
 }
@@ -31,7 +33,12 @@ pub(crate) struct Acknowledged {
 }
 
 fn engine(folder: &Path) -> sled::Result<Db> {
-    sled::Config::new().path(folder).mode(Mode::LowSpace).cache_capacity(16 << 20).flush_every_ms(Some(500)).open()
+    sled::Config::new()
+        .path(folder)
+        .mode(Mode::LowSpace)
+        .cache_capacity(16 << 20)
+        .flush_every_ms(Some(500))
+        .open()
 }
 
 fn record(number: usize) -> Vec<u8> {
@@ -44,38 +51,24 @@ fn entry(number: usize, revision: u64) -> Vec<u8> {
 }
 
 impl Committer {
-    /// Writes groups of up to 256 changes.
-    pub(crate) fn run(
-        self,
-        folder: &Path,
-        recording: &Recording,
-        groups: usize,
-        random: &mut Random,
-    ) -> Vec<Acknowledged> {
+    /// Writes groups of changes.
+    pub(crate) fn run(self, folder: &Path, recording: &Recording, random: &mut Random) -> Vec<Acknowledged> {
         std::fs::create_dir_all(folder).unwrap();
         let db = engine(folder).unwrap();
         let synced = File::open(folder.join("db")).unwrap();
-        synced.sync_all().unwrap();
-        for above in folder.ancestors().take(3) {
-            File::open(above).unwrap().sync_all().unwrap();
+        let settings = folder.join("conf");
+        for path in [folder.join("db").as_path(), &settings].into_iter().chain(folder.ancestors().take(3)) {
+            File::open(path).unwrap().sync_all().unwrap();
         }
         let mut written = HashMap::new();
         let mut acknowledged = Vec::new();
-        for _ in 0..groups {
-            let mut batches = vec![Batch::default()];
-            for _ in 0..[1, 16, 256][random.below(3)] {
-                let number = random.below(RECORDS);
-                let revision: &mut u64 = written.entry(number).or_default();
-                let batch = batches.last_mut().unwrap();
-                batch.remove(entry(number, *revision));
-                *revision += 1;
-                batch.insert(entry(number, *revision), b"");
-                batch.insert(record(number), [revision.to_be_bytes().as_slice(), &[7; 500]].concat());
-                if !self.one_batch {
-                    batches.push(Batch::default());
-                }
+        for _ in 0..GROUPS {
+            let mut left = if random.once_in(2) { GROUP } else { 1 };
+            while left > 0 {
+                let changes = left.min(self.batch);
+                db.apply_batch(batch(changes, &mut written, random)).unwrap();
+                left -= changes;
             }
-            batches.into_iter().for_each(|batch| db.apply_batch(batch).unwrap());
             db.flush().unwrap();
             if self.synced {
                 synced.sync_data().unwrap();
@@ -84,6 +77,20 @@ impl Committer {
         }
         acknowledged
     }
+}
+
+/// Rewrites so many records, each with its entry.
+fn batch(changes: usize, revisions: &mut HashMap<usize, u64>, random: &mut Random) -> Batch {
+    let mut batch = Batch::default();
+    for _ in 0..changes {
+        let number = random.below(RECORDS);
+        let revision = revisions.entry(number).or_default();
+        batch.remove(entry(number, *revision));
+        *revision += 1;
+        batch.insert(entry(number, *revision), b"");
+        batch.insert(record(number), [revision.to_be_bytes().as_slice(), &[7; BYTES]].concat());
+    }
+    batch
 }
 
 /// Opens what a power loss at `moment` left, on a thread of its own, where a panic of the engine is a finding.
@@ -95,13 +102,16 @@ pub(crate) fn judge(acknowledged: &[Acknowledged], moment: usize, folder: &Path)
 }
 
 fn judge_here(acknowledged: &[Acknowledged], moment: usize, folder: &Path) -> Result<()> {
+    // The engine's settings are not at stake here: it makes them anew.
+    std::fs::remove_file(folder.join("conf")).ok();
     let db = engine(folder)?;
     let empty = HashMap::new();
     let last = acknowledged.iter().rev().find(|group| group.at <= moment);
     let mut entries = 0;
     for number in 0..RECORDS {
         let found = db.get(record(number))?;
-        let found = found.map(|value| value.first_chunk().copied().map(u64::from_be_bytes).context("no revision"));
+        let found =
+            found.map(|value| value.first_chunk().copied().map(u64::from_be_bytes).context("no revision"));
         let found = found.transpose()?.unwrap_or(0);
         let owed = last.map_or(&empty, |group| &group.revisions).get(&number).copied().unwrap_or(0);
         ensure!(found >= owed, "record {number} was at revision {owed} and is at {found}");

@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use futures_util::future::try_join_all;
 use reelhook::{
     config,
     lifecycle::{Duty, Event, Job, JobId, Millis},
@@ -127,21 +128,21 @@ async fn sums_are_right(store: &dyn Store, jobs: &[Job]) -> Result<()> {
 
 /// Each job has its request, its idempotency key and its task.
 async fn requests_are_whole(store: &dyn Store, journal: &Journal, jobs: &[Job]) -> Result<()> {
-    for found in jobs {
-        let (n, request) = &journal.requests[&found.id];
-        let kept = store.document(found.id).await?;
-        ensure!(kept.as_ref() == Some(request), "the request of {} is lost", found.id);
-        let again = Insert { key: Some(key("web", &n.to_string(), 1)), ..insertion(job(u16::MAX)) };
-        let again = store.insert(again).await?;
-        ensure!(
-            matches!(&again, Inserted::Replayed(job) if job.id == found.id),
-            "the key of {}: {again:?}",
-            found.id
-        );
-        if let Some(task) = &found.task {
-            let owner = store.by_task(&task.id).await?;
-            ensure!(owner == Some(found.id), "the task of {} is {owner:?}'s", found.id);
-        }
+    try_join_all(jobs.iter().map(|job| request_is_whole(store, journal, job))).await?;
+    Ok(())
+}
+
+async fn request_is_whole(store: &dyn Store, journal: &Journal, found: &Job) -> Result<()> {
+    let (n, request) = &journal.requests[&found.id];
+    let kept = store.document(found.id).await?;
+    ensure!(kept.as_ref() == Some(request), "the request of {} is lost", found.id);
+    let again = Insert { key: Some(key("web", &n.to_string(), 1)), ..insertion(job(u16::MAX)) };
+    let again = store.insert(again).await?;
+    let is_known = matches!(&again, Inserted::Replayed(job) if job.id == found.id);
+    ensure!(is_known, "the key of {}: {again:?}", found.id);
+    if let Some(task) = &found.task {
+        let owner = store.by_task(&task.id).await?;
+        ensure!(owner == Some(found.id), "the task of {} is {owner:?}'s", found.id);
     }
     Ok(())
 }

@@ -19,6 +19,8 @@ use crate::{
 
 /// How many changes are asked for at once, each as likely as the other.
 const WIDTHS: [usize; 10] = [1, 1, 1, 2, 3, 8, 30, 64, 150, 320];
+/// Bytes of the largest requests and callbacks: a hundred of them are more than the engine's segments hold.
+const HEAVY: usize = 24 << 10;
 /// Credits booked for each job.
 const CREDITS: u64 = 5;
 
@@ -58,12 +60,14 @@ pub(crate) struct Load<'a> {
     journal: RefCell<Journal>,
     jobs: u16,
     calls: u32,
+    /// Bytes of a request or a callback at most.
+    longest: usize,
     now: Millis,
 }
 
 impl<'a> Load<'a> {
     pub(crate) fn new(store: &'a dyn Store, recording: &'a Recording) -> Self {
-        Self { store, recording, journal: RefCell::default(), jobs: 0, calls: 0, now: NOW }
+        Self { store, recording, journal: RefCell::default(), jobs: 0, calls: 0, longest: 0, now: NOW }
     }
 
     /// Asks for several changes at once, so many times, and waits for all of them each time.
@@ -71,6 +75,7 @@ impl<'a> Load<'a> {
         for _ in 0..waves {
             self.now = self.now.plus(60_000);
             let width = WIDTHS[random.below(WIDTHS.len())];
+            self.longest = if random.once_in(6) { HEAVY } else { 600 };
             let plan: Vec<_> = (0..width).map(|_| self.plan(random)).collect();
             join_all(plan.into_iter().map(|action| self.act(action))).await;
         }
@@ -84,14 +89,10 @@ impl<'a> Load<'a> {
         match random.below(16) {
             _ if self.jobs == 0 => self.insert(random),
             0..4 => self.insert(random),
-            4 => Action::Claim(
-                [Duty::Submit, Duty::Ask, Duty::Fetch][random.below(3)],
-                1 + random.below(40),
-            ),
+            4 => Action::Claim([Duty::Submit, Duty::Ask, Duty::Fetch][random.below(3)], 1 + random.below(40)),
             5..7 => {
                 self.calls += 1;
-                let length = if random.once_in(8) { random.below(20 << 10) } else { random.below(600) };
-                Action::Callback(existing(self.jobs, random), self.calls, length)
+                Action::Callback(existing(self.jobs, random), self.calls, random.below(self.longest))
             }
             7 if random.once_in(4) => Action::Cancel(existing(self.jobs, random)),
             _ => Action::Step(existing(self.jobs, random)),
@@ -100,8 +101,7 @@ impl<'a> Load<'a> {
 
     fn insert(&mut self, random: &mut Random) -> Action {
         self.jobs += 1;
-        let length = if random.once_in(10) { random.below(12 << 10) } else { random.below(900) };
-        Action::Insert(self.jobs, length)
+        Action::Insert(self.jobs, random.below(self.longest))
     }
 
     fn act(&self, action: Action) -> LocalBoxFuture<'_, ()> {
@@ -133,7 +133,9 @@ impl<'a> Load<'a> {
         let insert =
             Insert { document: document.clone(), key: Some(key("web", &n.to_string(), 1)), ..insertion(job) };
         self.journal.borrow_mut().requests.insert(id(n), (n, document));
-        let Inserted::New(job) = self.store.insert(insert).await.unwrap() else { panic!("job {n} is not new") };
+        let Inserted::New(job) = self.store.insert(insert).await.unwrap() else {
+            panic!("job {n} is not new")
+        };
         self.wrote(*job).await;
     }
 

@@ -19,12 +19,7 @@ mod recorder;
 #[path = "../store/support.rs"]
 mod support;
 
-use std::{
-    fs::File,
-    path::Path,
-    sync::Mutex,
-    thread,
-};
+use std::{fs::File, path::Path, sync::Mutex, thread};
 
 use anyhow::Result;
 use reelhook::store::Store;
@@ -40,6 +35,13 @@ use self::{
 
 /// Where the store is in a recorded folder: deep enough that the folders on the way have to be synced too.
 const STORE: &str = "new/state";
+
+/// Disks that are built from one load at most.
+const PER_LOAD: usize = 400;
+/// Disks of a stand-in that are tried at once.
+const PER_ROUND: usize = 40;
+/// Disks by which a stand-in that does not keep the promise is found out.
+const ENOUGH: usize = 1_000;
 
 /// What was done to a folder.
 struct Recorded {
@@ -182,12 +184,12 @@ fn report(what: &str, images: usize, seed: u64, failures: &[(Crash, anyhow::Erro
 
 #[test]
 fn what_was_acknowledged_survives_every_power_loss() {
-    let (images, seed) = (number("POWER_LOSS_IMAGES", 240) as usize, number("POWER_LOSS_SEED", 1));
+    let (images, seed) = (number("POWER_LOSS_IMAGES", 120) as usize, number("POWER_LOSS_SEED", 1));
     let (mut left, mut failures) = (images, Vec::new());
     for round in 0.. {
         let (recorded, journal) = loaded(60, seed + round);
         assert!(largest_group(&recorded, &journal) >= 256, "the groups are too small to tell");
-        let crashes = recorded.crashes(left.min(400), &mut Random::new(seed + round));
+        let crashes = recorded.crashes(left.min(PER_LOAD), &mut Random::new(seed + round));
         failures.extend(recorded.try_all(&crashes, |crash, root| judged(&journal, crash.moment, root)));
         left -= crashes.len();
         if left == 0 {
@@ -200,7 +202,7 @@ fn what_was_acknowledged_survives_every_power_loss() {
 
 #[test]
 fn a_power_loss_during_the_start_after_another_loses_nothing_either() {
-    let (images, seed) = (number("POWER_LOSS_IMAGES", 240) as usize / 4, number("POWER_LOSS_SEED", 1));
+    let (images, seed) = (number("POWER_LOSS_IMAGES", 120) as usize / 4, number("POWER_LOSS_SEED", 1));
     let (starts, mut random) = (images.div_ceil(10), Random::new(seed));
     let (first, journal) = loaded(40, seed);
     let mut failures = Vec::new();
@@ -217,30 +219,39 @@ fn a_power_loss_during_the_start_after_another_loses_nothing_either() {
     assert!(failures.is_empty());
 }
 
-/// How many of so many disks fail under a stand-in for the store's committer.
-fn failures_under(what: &str, committer: Committer) -> usize {
-    let (images, seed) = (60, number("POWER_LOSS_SEED", 1));
+/// Tries disks of a stand-in for the store's committer, up to so many, until some fail; how many did.
+fn failures_under(what: &str, committer: Committer, images: usize) -> usize {
+    let seed = number("POWER_LOSS_SEED", 1);
     let root = folder();
     let (recorded, groups) =
-        recorded(root.path(), |folder, recording| committer.run(folder, recording, 80, &mut Random::new(seed)));
-    let crashes = recorded.crashes(images, &mut Random::new(seed));
+        recorded(root.path(), |folder, recording| committer.run(folder, recording, &mut Random::new(seed)));
     let judge = |crash: &Crash, root: &Path| controls::judge(&groups, crash.moment, &root.join(STORE));
-    let failures = recorded.try_all(&crashes, judge);
-    report(what, images, seed, &failures);
+    let (mut random, mut tried, mut failures) = (Random::new(seed), 0, Vec::new());
+    while tried < images && failures.is_empty() {
+        failures = recorded.try_all(&recorded.crashes(PER_ROUND, &mut random), judge);
+        tried += PER_ROUND;
+    }
+    report(what, tried, seed, &failures);
     failures.len()
 }
 
 #[test]
 fn the_flush_of_the_engine_alone_loses_what_was_acknowledged() {
-    assert!(failures_under("flush only", Committer { one_batch: true, synced: false }) > 0);
+    assert!(failures_under("flush only", Committer { batch: usize::MAX, synced: false }, ENOUGH) > 0);
 }
 
 #[test]
-fn several_batches_under_one_sync_are_torn_apart() {
-    assert!(failures_under("a batch for each change", Committer { one_batch: false, synced: true }) > 0);
+fn a_batch_for_each_change_under_one_sync_is_torn_apart() {
+    assert!(failures_under("a batch for each change", Committer { batch: 1, synced: true }, ENOUGH) > 0);
+}
+
+#[test]
+fn a_second_batch_before_the_first_is_synced_tears_it_apart() {
+    assert!(failures_under("two batches", Committer { batch: 128, synced: true }, ENOUGH) > 0);
 }
 
 #[test]
 fn one_batch_and_one_sync_a_group_lose_nothing() {
-    assert_eq!(failures_under("one batch", Committer { one_batch: true, synced: true }), 0);
+    let one = Committer { batch: usize::MAX, synced: true };
+    assert_eq!(failures_under("one batch", one, 2 * PER_ROUND), 0);
 }

@@ -26,10 +26,20 @@ pub(crate) enum Op {
     File(PathBuf),
     Rename(PathBuf, PathBuf),
     Remove(PathBuf),
-    Write { path: PathBuf, at: u64, bytes: Vec<u8> },
-    Length { path: PathBuf, bytes: u64 },
+    Write {
+        path: PathBuf,
+        at: u64,
+        bytes: Vec<u8>,
+    },
+    Length {
+        path: PathBuf,
+        bytes: u64,
+    },
     /// What was done to this file, or to the entries of this folder, before the operation of this number is durable.
-    Synced { path: PathBuf, before: usize },
+    Synced {
+        path: PathBuf,
+        before: usize,
+    },
 }
 
 /// The operations on a folder and all below it, each noted once the kernel has done it.
