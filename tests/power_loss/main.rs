@@ -187,7 +187,7 @@ fn what_was_acknowledged_survives_every_power_loss() {
     let (images, seed) = (number("POWER_LOSS_IMAGES", 120) as usize, number("POWER_LOSS_SEED", 1));
     let (mut left, mut failures) = (images, Vec::new());
     for round in 0.. {
-        let (recorded, journal) = loaded(60, seed + round);
+        let (recorded, journal) = loaded(40, seed + round);
         assert!(largest_group(&recorded, &journal) >= 256, "the groups are too small to tell");
         let crashes = recorded.crashes(left.min(PER_LOAD), &mut Random::new(seed + round));
         failures.extend(recorded.try_all(&crashes, |crash, root| judged(&journal, crash.moment, root)));
@@ -204,7 +204,7 @@ fn what_was_acknowledged_survives_every_power_loss() {
 fn a_power_loss_during_the_start_after_another_loses_nothing_either() {
     let (images, seed) = (number("POWER_LOSS_IMAGES", 120) as usize / 4, number("POWER_LOSS_SEED", 1));
     let (starts, mut random) = (images.div_ceil(10), Random::new(seed));
-    let (first, journal) = loaded(40, seed);
+    let (first, journal) = loaded(30, seed);
     let mut failures = Vec::new();
     for crash in first.crashes(starts, &mut random) {
         let root = folder();
