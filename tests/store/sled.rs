@@ -215,6 +215,19 @@ async fn a_snapshot_that_does_not_fit_is_set_aside_and_nothing_is_lost() {
 }
 
 #[tokio::test]
+async fn settings_of_the_engine_that_a_power_loss_tore_are_made_anew() {
+    for torn in [0, 20, 58] {
+        let folder = Folder::new();
+        let store = folder.open_at(NOW);
+        put(&store, job(1)).await;
+        closed(store).await;
+        let settings = fs::File::options().write(true).open(folder.path().join("conf")).unwrap();
+        settings.set_len(torn).unwrap();
+        assert_eq!(get(&folder.open_at(NOW), id(1)).await.id, id(1), "cut to {torn} bytes");
+    }
+}
+
+#[tokio::test]
 async fn a_folder_that_cannot_be_used_is_an_error_that_says_where() {
     let folder = Folder::new();
     fs::write(folder.path(), b"a file").unwrap();

@@ -213,6 +213,18 @@ impl Process {
         format!("{}{path}", self.api)
     }
 
+    /// Waits for it to end by itself.
+    pub async fn ended(mut self) -> std::process::ExitStatus {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "it goes on");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// SIGKILL: no destructor, no flush, no farewell.
     pub fn kill(mut self) {
         self.child.kill().unwrap();

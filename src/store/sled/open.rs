@@ -93,9 +93,7 @@ fn open_here(config: &config::Store, now: Millis, policy: &Policy) -> Result<Sle
 fn engine_of(config: &config::Store) -> Result<Db, StoreError> {
     let path = &config.path;
     let opened = unlocked(config).or_else(|error| match error {
-        sled::Error::Corruption { .. } if set_aside(path).is_ok_and(|moved| moved > 0) => {
-            unlocked(config)
-        }
+        sled::Error::Corruption { .. } if set_aside(path).is_ok_and(|moved| moved > 0) => unlocked(config),
         other => Err(other),
     });
     opened.map_err(|error| {
