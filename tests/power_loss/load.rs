@@ -17,8 +17,8 @@ use crate::{
     support::{NOW, booking, claim, id, insertion, job, key, policy, record, task},
 };
 
-/// How many changes are asked for at once, each as likely as the other.
-const WIDTHS: [usize; 10] = [1, 1, 1, 2, 3, 8, 30, 64, 150, 320];
+/// How many changes are asked for at once, one after the other.
+const WIDTHS: [usize; 10] = [1, 64, 1, 450, 2, 8, 150, 1, 30, 3];
 /// Bytes of the largest requests and callbacks: a hundred of them are more than the engine's segments hold.
 const HEAVY: usize = 24 << 10;
 /// Credits booked for each job.
@@ -72,9 +72,9 @@ impl<'a> Load<'a> {
 
     /// Asks for several changes at once, so many times, and waits for all of them each time.
     pub(crate) async fn run(mut self, waves: usize, random: &mut Random) -> Journal {
-        for _ in 0..waves {
+        for wave in 0..waves {
             self.now = self.now.plus(60_000);
-            let width = WIDTHS[random.below(WIDTHS.len())];
+            let width = WIDTHS[wave % WIDTHS.len()];
             self.longest = if random.once_in(6) { HEAVY } else { 600 };
             let plan: Vec<_> = (0..width).map(|_| self.plan(random)).collect();
             join_all(plan.into_iter().map(|action| self.act(action))).await;
