@@ -10,7 +10,7 @@ use futures_util::future::try_join_all;
 use reelhook::{
     config,
     lifecycle::{Duty, Event, Job, JobId, Millis},
-    store::{Insert, Inserted, JobFilter, LogEntry, Store, sled::SledStore},
+    store::{CallbackFilter, Insert, Inserted, JobFilter, LogEntry, Store, sled::SledStore},
 };
 
 use crate::{
@@ -36,12 +36,7 @@ pub(crate) async fn judge(journal: &Journal, moment: usize, folder: &Path) -> Re
     let found = Found::of(journal, &jobs, log)?;
     found.has(&acknowledged)?;
     found.log_fits(journal)?;
-    for fact in &acknowledged {
-        if let Fact::Callback(callback) = fact.fact {
-            let kept = store.callback_body(callback).await?.map(|(_, body)| body);
-            ensure!(kept.as_ref() == journal.bodies.get(&callback), "the callback {callback} is lost");
-        }
-    }
+    callbacks_are_whole(&store, journal, &acknowledged).await?;
     sums_are_right(&store, &jobs).await?;
     requests_are_whole(&store, journal, &jobs).await?;
     every_debt_is_found(&store, &jobs).await?;
@@ -110,6 +105,27 @@ impl Found {
         }
         Ok(())
     }
+}
+
+/// Each callback that was acknowledged is in the log once, with its body.
+async fn callbacks_are_whole(
+    store: &dyn Store,
+    journal: &Journal,
+    acknowledged: &[&Acknowledged],
+) -> Result<()> {
+    let entries = store.callbacks(CallbackFilter::default(), None, usize::from(u16::MAX)).await?.items;
+    let count = entries.len();
+    let logged: HashMap<u32, _> =
+        entries.into_iter().map(|entry| Ok((entry.delivery_id.parse()?, entry.id))).collect::<Result<_>>()?;
+    ensure!(logged.len() == count, "of {count} entries for callbacks {} are of their own", logged.len());
+    for fact in acknowledged {
+        if let Fact::Callback(number) = &fact.fact {
+            let id = logged.get(number).with_context(|| format!("the callback {number} is lost"))?;
+            let kept = store.callback_body(*id).await?.map(|(_, body)| body);
+            ensure!(kept.as_ref() == journal.bodies.get(number), "the body of callback {number} is lost");
+        }
+    }
+    Ok(())
 }
 
 /// The counts and the ledger say what the records say.

@@ -5,7 +5,7 @@ use std::{cell::RefCell, collections::HashMap};
 use bytes::Bytes;
 use futures_util::future::{LocalBoxFuture, join_all};
 use reelhook::{
-    lifecycle::{CallbackId, Duty, Event, Job, JobId, Millis, Note, Phase, Report, StoredFile},
+    lifecycle::{Duty, Event, Job, JobId, Millis, Note, Phase, Report, StoredFile},
     store::{
         Arrival, CallbackRecord, EventFilter, Insert, Inserted, Judged, LogEntry, Replaced, Store, Verdict,
     },
@@ -28,8 +28,8 @@ const CREDITS: u64 = 5;
 pub(crate) enum Fact {
     /// The record of this job has had this revision.
     Job(JobId, u64),
-    /// This callback is in the log.
-    Callback(CallbackId),
+    /// The callback of this number is in the log.
+    Callback(u32),
 }
 
 pub(crate) struct Acknowledged {
@@ -48,7 +48,8 @@ pub(crate) struct Journal {
     pub(crate) records: HashMap<(JobId, u64), Job>,
     /// The number of each job, and its request.
     pub(crate) requests: HashMap<JobId, (u16, Bytes)>,
-    pub(crate) bodies: HashMap<CallbackId, Bytes>,
+    /// The body of each callback, by its number, which is its delivery id.
+    pub(crate) bodies: HashMap<u32, Bytes>,
     /// The event log in the end.
     pub(crate) log: Vec<LogEntry>,
 }
@@ -151,19 +152,20 @@ impl<'a> Load<'a> {
 
     async fn call(&self, n: u16, number: u32, length: usize) {
         let body = Bytes::from(vec![b'0' + (number % 10) as u8; length]);
-        let entry = record(n, &format!("{number:010}"), &body);
-        let callback = entry.id;
+        let delivery_id = number.to_string();
+        let entry =
+            CallbackRecord { delivery_id: delivery_id.clone(), ..record(n, &format!("{number:010}"), &body) };
         let judge = move |job: Option<&Job>, duplicate| {
             let verdict = if job.is_some() { Verdict::Matched } else { Verdict::Unmatched };
             let note = Note { task: None, duplicate, kept_bytes: length as u64, successor: id(u16::MAX) };
             Judged { record: CallbackRecord { verdict, ..entry }, keep: true, keep_body: true, note }
         };
-        self.journal.borrow_mut().bodies.insert(callback, body.clone());
-        let (delivery_id, now) = (number.to_string(), self.now);
+        self.journal.borrow_mut().bodies.insert(number, body.clone());
+        let now = self.now;
         let arrival =
             Arrival { job_id: id(n), delivery_id, body, now, policy: policy(), judge: Box::new(judge) };
         let heard = self.store.callback(arrival).await.unwrap();
-        self.acknowledged(Fact::Callback(callback)).await;
+        self.acknowledged(Fact::Callback(number)).await;
         if let Some(changed) = heard.changed {
             self.wrote(*changed.after).await;
         }
