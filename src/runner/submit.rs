@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
 use tracing::warn;
 
-use super::Runner;
+use super::{Duties, duties::millis};
 use crate::{
-    lifecycle::{Event, FailCode, Job, Refusal, TaskId, Why},
+    lifecycle::{Event, FailCode, Job, JobId, Refusal, TaskId, Why},
     outbound::upstream::Submitted,
     provider::{
         reply::{self, RefusalKind, SubmitAnswer},
@@ -14,8 +15,22 @@ use crate::{
     },
 };
 
-impl Runner {
-    pub(super) async fn submit(&self, job: Job) {
+/// A create call that may leave now.
+#[derive(Clone, Debug)]
+pub struct CreateCall {
+    /// The job, whose id is the call's idempotency key: the same each time, so that should a refusal not have been one,
+    /// an upstream that honours it finds the first call.
+    pub id: JobId,
+    /// What to send.
+    pub body: Value,
+}
+
+impl Duties {
+    /// Has `call` send the create call of a claimed job, unless it is too late for that, and records what came of it.
+    pub async fn submit<F>(&self, job: Job, call: impl FnOnce(CreateCall) -> F)
+    where
+        F: Future<Output = Submitted>,
+    {
         let Some(lease) = job.lease else { return };
         // The claim was written before this; a byte that leaves later than this could outlive the lease.
         let last_moment = self.app.clock().elapsed() + self.margin(&job);
@@ -34,8 +49,7 @@ impl Runner {
             self.record(job.id, &Event::Refused(refusal, lease), None).await;
             return;
         }
-        // The same key each time: should a refusal not have been one, an upstream that honours it finds the first call.
-        let (event, evidence) = match self.upstream.submit(&body, &job.id.to_string()).await {
+        let (event, evidence) = match call(CreateCall { id: job.id, body }).await {
             Submitted::NotSent(why) => (Event::Refused(Refusal::NotSent(why), lease), None),
             Submitted::Silence(why) => {
                 warn!(job = %job.id, why, "the create call was sent and no answer came back");
@@ -83,7 +97,7 @@ impl Runner {
         match refusal.kind {
             RefusalKind::Rejected => Refusal::Job(FailCode::UpstreamRejected, refusal.message),
             RefusalKind::ContentPolicy => Refusal::Job(FailCode::ContentPolicy, refusal.message),
-            RefusalKind::Busy => Refusal::Busy(refusal.retry_after.map(super::millis)),
+            RefusalKind::Busy => Refusal::Busy(refusal.retry_after.map(millis)),
             RefusalKind::BadKey | RefusalKind::NoCredits => {
                 self.gate.refused(&refusal.message);
                 self.app.set_pause(self.gate.pause());
