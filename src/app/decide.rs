@@ -59,7 +59,6 @@ impl App {
         }
         let next = self.successor(&job, mode)?;
         if held && mode == RetryMode::Resubmit {
-            self.within_budget(next.cost.estimated_credits).await?;
             return match self.apply(id, &Event::Replace(Box::new(next))).await? {
                 Applied::Changed { successor: Some(new), .. } => {
                     Ok(Created { job: self.get(new).await?, document: None, replayed: false })
