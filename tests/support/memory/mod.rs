@@ -26,7 +26,7 @@ use reelhook::{
         Heard, Insert, Inserted, JobFilter, Limits, LogBounds, Page, Replaced, Store, StoreError,
     },
 };
-use tables::Tables;
+pub(crate) use tables::Tables;
 use tokio::sync::watch;
 
 /// A record that is being written.
@@ -45,14 +45,16 @@ pub(crate) struct Written<'a> {
 pub(crate) enum Fault {
     #[default]
     None,
-    /// Everything is acknowledged before it is durable.
+    /// Everything but claims is acknowledged before it is durable.
     AcknowledgesEarly,
-    /// Claims are.
+    /// Claims are, and the request that is read next, which would wait for them.
     ClaimsEarly,
     /// A change is written over whatever revision is there.
     SwapsBlindly,
-    /// Budgets are not judged in the change.
-    BudgetsOutside,
+    /// Budgets are not judged with an insert.
+    InsertsBeyondBudgets,
+    /// Budgets are not judged with a replacement.
+    ReplacesBeyondBudgets,
     /// More may be sent than may be in flight.
     ClaimsWithoutBound,
     /// A create call's lease that lapses brings the job back to the queue.
@@ -71,6 +73,8 @@ struct Inner {
     by_hand: bool,
     /// The store is away: every request fails.
     away: bool,
+    /// So many requests are carried out and answered by an error.
+    unsure: u32,
     /// Rises with every opening and every crash: a store of another time is closed.
     epoch: u64,
     written: u64,
@@ -115,6 +119,7 @@ impl Disk {
     pub(crate) fn start(&self, now: Millis, policy: &Policy) -> MemoryStore {
         let mut inner = self.lock();
         inner.epoch += 1;
+        inner.unsure = 0;
         inner.tables.release_leases(now, policy);
         inner.written += 1;
         inner.sync();
@@ -142,6 +147,11 @@ impl Disk {
 
     pub(crate) fn set_away(&self, away: bool) {
         self.lock().away = away;
+    }
+
+    /// The next requests are carried out, but whoever asked for them is told that they failed.
+    pub(crate) fn lose_answers(&self, requests: u32) {
+        self.lock().unsure = requests;
     }
 
     pub(crate) fn answers_for(&self, lease: Option<u64>) {
@@ -206,7 +216,7 @@ impl MemoryStore {
     /// Judges a request against everything before it; what it saw and wrote is durable when this returns.
     async fn judge<T>(
         &self,
-        early: Fault,
+        claims: bool, // or reads what a claim needs
         judge: impl FnOnce(&mut Tables) -> Result<T, StoreError> + Send,
     ) -> Result<T, StoreError> {
         self.turn().await;
@@ -214,15 +224,12 @@ impl MemoryStore {
             let mut inner = self.open()?;
             let verdict = judge(&mut inner.tables);
             inner.written += 1;
-            if !inner.by_hand || [early, Fault::AcknowledgesEarly].contains(&inner.tables.fault) {
-                if !inner.by_hand {
-                    inner.sync();
-                }
-                drop(inner);
-                self.wake.send_modify(|changes| *changes += 1);
-                return verdict;
+            let fault = inner.tables.fault;
+            let early = fault == if claims { Fault::ClaimsEarly } else { Fault::AcknowledgesEarly };
+            if !inner.by_hand {
+                inner.sync();
             }
-            (verdict, inner.written)
+            (verdict, if early { 0 } else { inner.written })
         };
         poll_fn(|context| {
             let mut inner = self.disk.lock();
@@ -237,6 +244,11 @@ impl MemoryStore {
         })
         .await?;
         self.wake.send_modify(|changes| *changes += 1);
+        let mut inner = self.disk.lock();
+        if inner.unsure > 0 {
+            inner.unsure -= 1;
+            return Err(StoreError::Unavailable("the answer was lost".into()));
+        }
         verdict
     }
 }
@@ -245,8 +257,7 @@ impl MemoryStore {
 impl Store for MemoryStore {
     async fn insert(&self, insert: Insert) -> Result<Inserted, StoreError> {
         let Insert { job, event, document, key, limits } = insert;
-        self.judge(Fault::None, |tables| tables.insert(&job, event, Some(document), key.as_ref(), &limits))
-            .await
+        self.judge(false, |tables| tables.insert(&job, event, Some(document), key.as_ref(), &limits)).await
     }
 
     async fn load(&self, id: JobId) -> Result<Option<Job>, StoreError> {
@@ -261,7 +272,7 @@ impl Store for MemoryStore {
     }
 
     async fn document(&self, id: JobId) -> Result<Option<Bytes>, StoreError> {
-        self.judge(Fault::None, |tables| Ok(tables.jobs.get(&id).and_then(|row| row.document.clone()))).await
+        self.judge(true, |tables| Ok(tables.jobs.get(&id).and_then(|row| row.document.clone()))).await
     }
 
     async fn by_task(&self, task: &TaskId) -> Result<Option<JobId>, StoreError> {
@@ -269,7 +280,7 @@ impl Store for MemoryStore {
     }
 
     async fn replace(&self, change: Change) -> Result<Replaced, StoreError> {
-        self.judge(Fault::None, |tables| tables.replace(change, None)).await
+        self.judge(false, |tables| tables.replace(change, None)).await
     }
 
     async fn replace_within(
@@ -277,11 +288,11 @@ impl Store for MemoryStore {
         change: Change,
         limits: Limits,
     ) -> Result<Result<Replaced, Exceeded>, StoreError> {
-        self.judge(Fault::None, |tables| tables.replace_within(change, &limits)).await
+        self.judge(false, |tables| tables.replace_within(change, &limits)).await
     }
 
     async fn claim(&self, claim: Claim) -> Result<Vec<Job>, StoreError> {
-        self.judge(Fault::ClaimsEarly, |tables| Ok(tables.claim(&claim))).await
+        self.judge(true, |tables| Ok(tables.claim(&claim))).await
     }
 
     async fn next_due(&self, duty: Duty) -> Result<Option<Millis>, StoreError> {
@@ -289,7 +300,7 @@ impl Store for MemoryStore {
     }
 
     async fn callback(&self, arrival: Arrival) -> Result<Heard, StoreError> {
-        self.judge(Fault::None, |tables| tables.callback(arrival)).await
+        self.judge(false, |tables| tables.callback(arrival)).await
     }
 
     async fn list(
@@ -323,7 +334,7 @@ impl Store for MemoryStore {
     }
 
     async fn barrier(&self) -> Result<(), StoreError> {
-        self.judge(Fault::None, |_| Ok(())).await
+        self.judge(false, |_| Ok(())).await
     }
 
     async fn counts(&self) -> Result<Counts, StoreError> {
@@ -337,7 +348,7 @@ impl Store for MemoryStore {
 
     async fn keep(&self, name: &str, fresh: Vec<u8>) -> Result<Vec<u8>, StoreError> {
         let name = name.to_owned();
-        self.judge(Fault::None, |tables| {
+        self.judge(false, |tables| {
             if let Some(kept) = tables.kept.get(&name) {
                 return Ok(kept.clone());
             }
@@ -348,7 +359,7 @@ impl Store for MemoryStore {
     }
 
     async fn reclamp(&self, now: Millis, longest_wait: i64) -> Result<(), StoreError> {
-        self.judge(Fault::None, |tables| {
+        self.judge(false, |tables| {
             tables.reclamp(now, longest_wait);
             Ok(())
         })

@@ -160,7 +160,7 @@ impl Tables {
         }
         if let Some(Exceeded { period, booked, limit }) =
             job.cost.reserved.and_then(|wanted| self.exceeded(wanted, limits))
-            && self.fault != Fault::BudgetsOutside
+            && self.fault != Fault::InsertsBeyondBudgets
         {
             return Ok(Inserted::OverBudget { period, booked, limit });
         }
@@ -209,7 +209,7 @@ impl Tables {
         let wanted = change.successor.as_ref().and_then(|next| next.job.cost.reserved);
         let next = self.job(change.job.id).is_some_and(|old| old.revision + 1 == change.job.revision);
         match wanted.and_then(|wanted| self.exceeded(wanted, limits)) {
-            Some(exceeded) if next && self.fault != Fault::BudgetsOutside => Ok(Err(exceeded)),
+            Some(exceeded) if next && self.fault != Fault::ReplacesBeyondBudgets => Ok(Err(exceeded)),
             _ => self.replace(change, None).map(Ok),
         }
     }
