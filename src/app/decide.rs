@@ -63,7 +63,10 @@ impl App {
         if held && mode == RetryMode::Resubmit {
             return match self.apply(id, &Event::Replace(Box::new(next))).await? {
                 Applied::Changed { successor: Some(new), .. } => {
-                    Ok(Created { job: self.get(new).await?, document: None, replayed: false })
+                    let job = self.get(new).await?;
+                    // It may have been claimed meanwhile, and what is told must be so after a crash, too.
+                    self.store.barrier().await?;
+                    Ok(Created { job, document: None, replayed: false })
                 }
                 // Somebody else decided meanwhile; if it was the same, the key finds their job.
                 Applied::Changed { successor: None, .. } | Applied::Nothing(_) => Err(AppError::NotHeld(id)),
