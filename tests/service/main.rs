@@ -24,7 +24,14 @@ mod upstream;
 mod wire;
 mod world;
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Instant,
+};
 
 use disk::Fault;
 use world::World;
@@ -62,19 +69,30 @@ fn play(seed: u64, broken: Break, trace: bool) -> (World, Result<(), String>) {
 fn every_promise_is_kept_over_thousands_of_lives() {
     let (first, trace) = number("SIM_SEED").map_or((0, false), |seed| (seed, true));
     let wanted = if trace { 1 } else { number("SIM_LIVES").unwrap_or(LIVES) };
-    let (mut moves, mut lives, mut schedules, began) = (BTreeMap::new(), 0, 0, Instant::now());
-    while lives < wanted {
-        let seed = first + schedules;
-        let (world, verdict) = play(seed, Break::Nothing, trace);
-        if let Err(broken) = verdict {
-            panic!("SIM_SEED={seed}: {broken}");
+    let threads = if trace { 1 } else { std::thread::available_parallelism().map_or(1, usize::from) };
+    let (next, lived, began) = (AtomicU64::new(first), AtomicU64::new(0), Instant::now());
+    let moves = Mutex::new(BTreeMap::new());
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while lived.load(Relaxed) < wanted {
+                    let seed = next.fetch_add(1, Relaxed);
+                    let (world, verdict) = play(seed, Break::Nothing, trace);
+                    if let Err(broken) = verdict {
+                        lived.store(u64::MAX / 2, Relaxed);
+                        panic!("SIM_SEED={seed}: {broken}");
+                    }
+                    lived.fetch_add(world.judge.lives(), Relaxed);
+                    let mut moves = moves.lock().unwrap();
+                    for (way, times) in world.judge.moves() {
+                        *moves.entry(way).or_insert(0) += times;
+                    }
+                }
+            });
         }
-        for (way, times) in world.judge.moves() {
-            *moves.entry(way).or_insert(0) += times;
-        }
-        lives += world.judge.lives();
-        schedules += 1;
-    }
+    });
+    let (lives, schedules) = (lived.into_inner(), next.into_inner() - first);
+    let moves = moves.into_inner().unwrap();
     let changes: u64 = moves.values().sum();
     println!("{lives} lives, {schedules} schedules, {changes} changes in {:?}\n{moves:?}", began.elapsed());
     assert!(

@@ -15,7 +15,7 @@ use reelhook::{
     clock::Clock,
     config::Config,
     entropy::Entropy,
-    lifecycle::{Duty, Job, Millis},
+    lifecycle::{Duty, Event, Job, Millis, Refusal},
     runner::{CreateCall, Duties},
     store::Store,
 };
@@ -228,6 +228,7 @@ impl World {
         let (tasks, broken) = (self.tasks.clone(), self.broken);
         // Another lane may believe that it holds the same claim; for a create call no lane ever does.
         let twice = matches!(duty, Duty::Ask | Duty::Fetch) && self.random.once_in(6);
+        let echoes_after = self.random.once_in(3).then(|| Duration::from_millis(500 << self.random.below(7)));
         let lease = Lease::default();
         let noted = Rc::clone(&lease);
         self.tasks.spawn_for(lease, async move {
@@ -247,7 +248,11 @@ impl World {
                     let (duties, wire) = (Arc::clone(&duties), Rc::clone(&wire));
                     tasks.spawn(perform(duties, wire, duty, job.clone(), broken));
                 }
+                let claimed = job.clone();
                 perform(Arc::clone(&duties), Rc::clone(&wire), duty, job, broken).await;
+                if duty == Duty::Submit {
+                    echo(&app, &wire, claimed, echoes_after).await;
+                }
             }
         });
     }
@@ -268,6 +273,17 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         self.0[self.1 as usize].update(|taken| taken - 1);
+    }
+}
+
+/// A refusal of a claim that has had its answer comes late and once more.
+async fn echo(app: &App, wire: &Wire, job: Job, after: Option<Duration>) {
+    let (Some(after), Some(lease)) = (after, job.lease) else { return };
+    wire.clock.sleep(after).await;
+    let answered = wire.disk.look(|tables| tables.job(job.id).is_none_or(|now| now.lease != Some(lease)));
+    if answered {
+        let echo = Event::Refused(Refusal::NotSent("an echo".into()), lease);
+        app.apply(job.id, &echo).await.ok(); // it may find the store away
     }
 }
 
