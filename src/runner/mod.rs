@@ -108,6 +108,7 @@ impl Runner {
                 () = self.duties.stop.cancelled() => return,
                 turn = self.turn(duty, &slots) => turn,
             };
+            let before = self.app.clock().elapsed();
             let claimed = match slot {
                 Ok(slot) => self.claim(duty).await.map(|jobs| (slot, jobs)),
                 Err(error) => Err(error),
@@ -118,7 +119,7 @@ impl Runner {
                     if let Some(job) = jobs.into_iter().next() {
                         let runner = Arc::clone(&self);
                         self.tasks.spawn(async move {
-                            runner.perform(duty, job).await;
+                            runner.perform(duty, job, before).await;
                             drop(slot);
                         });
                     }
@@ -176,13 +177,13 @@ impl Runner {
         Ok(jobs)
     }
 
-    async fn perform(&self, duty: Duty, job: Job) {
+    async fn perform(&self, duty: Duty, job: Job, claimed_at: Duration) {
         match duty {
             Duty::Submit => {
                 let call = |call: CreateCall| async move {
                     self.upstream.submit(&call.body, &call.id.to_string()).await
                 };
-                self.duties.submit(job, call).await;
+                self.duties.submit(job, claimed_at, call).await;
             }
             Duty::Ask => {
                 let call = |task: TaskId| async move { self.upstream.ask(&task.0).await };

@@ -27,13 +27,15 @@ pub struct CreateCall {
 
 impl Duties {
     /// Has `call` send the create call of a claimed job, unless it is too late for that, and records what came of it.
-    pub async fn submit<F>(&self, job: Job, call: impl FnOnce(CreateCall) -> F)
+    /// `claimed_at`: what [`Clock::elapsed`](crate::clock::Clock::elapsed) said before the claim was asked for.
+    pub async fn submit<F>(&self, job: Job, claimed_at: Duration, call: impl FnOnce(CreateCall) -> F)
     where
         F: Future<Output = Submitted>,
     {
         let Some(lease) = job.lease else { return };
         // The claim was written before this; a byte that leaves later than this could outlive the lease.
-        let last_moment = self.app.clock().elapsed() + self.margin(&job);
+        let lease_time = Duration::from_millis(self.app.policy().submit_lease.cast_unsigned());
+        let last_moment = (claimed_at + lease_time).saturating_sub(self.app.config().upstream.submit_timeout);
         let document = match self.app.document(job.id).await {
             Ok(document) => document,
             Err(error) => {
@@ -71,14 +73,6 @@ impl Duties {
             return Some("the server is stopping");
         }
         (self.app.clock().elapsed() >= last_moment).then_some("this machine was too slow")
-    }
-
-    /// How long after the claim the first byte may leave.
-    fn margin(&self, job: &Job) -> Duration {
-        let timeout = self.app.config().upstream.submit_timeout;
-        let left =
-            job.due_at.map_or(0, |at| at.since(self.app.now())).clamp(0, self.app.policy().submit_lease);
-        Duration::from_millis(left.cast_unsigned()).saturating_sub(timeout)
     }
 
     fn answered(&self, job: &Job, answer: SubmitAnswer, lease: u64) -> Event {

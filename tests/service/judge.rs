@@ -22,9 +22,8 @@ pub(crate) struct Bounds {
 #[derive(Default)]
 struct Seen {
     broken: Option<String>,
-    /// When each create call was claimed, by elapsed time, and how often the clock had stepped by then.
-    claims: BTreeMap<(JobId, u64), (i64, u32)>,
-    steps: u32,
+    /// When each create call was claimed, by elapsed time.
+    claims: BTreeMap<(JobId, u64), i64>,
     /// Names in the last manifest of each job.
     manifests: BTreeMap<JobId, Vec<String>>,
     /// By from and to.
@@ -69,10 +68,6 @@ impl Judge {
         }
     }
 
-    pub(crate) fn clock_steps(&self) {
-        self.lock().steps += 1;
-    }
-
     pub(crate) fn lives(&self) -> u64 {
         self.lock().lives
     }
@@ -103,8 +98,7 @@ impl Judge {
         if let (Phase::Sending, Some(lease)) = (&after.phase, after.lease)
             && from == "queued"
         {
-            let claim = (elapsed(&self.clock), seen.steps);
-            seen.claims.insert((after.id, lease), claim);
+            seen.claims.insert((after.id, lease), elapsed(&self.clock));
         }
     }
 
@@ -149,14 +143,13 @@ impl Judge {
     /// A byte of a create call leaves.
     pub(crate) fn byte_leaves(&self, job: &Job, lease: u64, durable: bool, submit_lease: i64) {
         let claim = self.lock().claims.get(&(job.id, lease)).copied();
-        let steps = self.lock().steps;
-        let Some((claimed, steps_then)) = claim else {
+        let Some(claimed) = claim else {
             return self.object(format!("a byte leaves without a claim: {job:?}"));
         };
         if !durable {
             self.object(format!("a byte leaves before its claim is durable: {job:?}"));
         }
-        if steps == steps_then && elapsed(&self.clock) > claimed + submit_lease {
+        if elapsed(&self.clock) > claimed + submit_lease {
             self.object(format!("a byte leaves when the lease of its claim is over: {job:?}"));
         }
     }

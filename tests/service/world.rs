@@ -239,6 +239,7 @@ impl World {
             if broken == Break::SendsBeforeItClaims && duty == Duty::Submit {
                 send_unclaimed(&wire).await;
             }
+            let before = wire.clock.elapsed();
             let Ok(claimed) = app.claim(duty, if duty == Duty::Expire { 256 } else { 1 }).await else {
                 return;
             };
@@ -246,10 +247,12 @@ impl World {
                 noted.set(job.lease);
                 if twice {
                     let (duties, wire) = (Arc::clone(&duties), Rc::clone(&wire));
-                    tasks.spawn(perform(duties, wire, duty, job.clone(), broken));
+                    tasks.spawn(perform(duties, wire, duty, job.clone(), before));
                 }
                 let claimed = job.clone();
-                perform(Arc::clone(&duties), Rc::clone(&wire), duty, job, broken).await;
+                let forgets = broken == Break::ForgetsTheTimeOfItsClaim;
+                let before = if forgets { wire.clock.elapsed() } else { before };
+                perform(Arc::clone(&duties), Rc::clone(&wire), duty, job, before).await;
                 if duty == Duty::Submit {
                     echo(&app, &wire, claimed, echoes_after).await;
                 }
@@ -299,15 +302,10 @@ async fn send_unclaimed(wire: &Wire) {
     }
 }
 
-async fn perform(duties: Arc<Duties>, wire: Rc<Wire>, duty: Duty, job: Job, broken: Break) {
+async fn perform(duties: Arc<Duties>, wire: Rc<Wire>, duty: Duty, job: Job, claimed_at: Duration) {
     match duty {
         Duty::Submit => {
-            let mut claimed = job.clone();
-            if broken == Break::ForgetsTheTimeOfItsClaim {
-                let now = Millis(wire.clock.now_ms());
-                claimed.due_at = Some(now.plus(wire.submit_lease));
-            }
-            duties.submit(claimed, |call| wire.create(job, call)).await;
+            duties.submit(job.clone(), claimed_at, |call| wire.create(job, call)).await;
         }
         Duty::Ask => duties.ask(job, |task| wire.ask(task)).await,
         Duty::Fetch => {
