@@ -45,8 +45,11 @@ impl World {
                 judge.object(format!("the token of {} is not valid any more", callback.job));
             }
             let refused = callback.forged.then(|| Refused::Signature("of somebody else".into()));
-            let incoming =
-                Incoming { body: callback.body.into(), delivery_id: callback.delivery_id.clone(), refused };
+            let incoming = Incoming {
+                body: callback.body.into(),
+                delivery_id: Some(callback.delivery_id.clone()),
+                refused,
+            };
             judge.say(|| format!("{} callback: {}", callback.job, String::from_utf8_lossy(&incoming.body)));
             if app.arrive(callback.job, incoming).await.is_ok() {
                 unanswered.end();
