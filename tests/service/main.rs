@@ -37,7 +37,7 @@ use disk::Fault;
 use world::World;
 
 /// So many jobs live in the short run.
-const LIVES: u64 = 2_500;
+const LIVES: u64 = 12_000;
 /// Within so many schedules a fault has to show.
 const SOON: u64 = 400;
 /// So many ways from phase to phase are gone.
