@@ -9,6 +9,7 @@ use std::{
 };
 
 use rustix::time::{ClockId, clock_gettime};
+use tokio::sync::watch;
 
 /// A step of the wall clock up to this long is drift and not worth a word. Milliseconds.
 const STEP: i64 = 60_000;
@@ -36,7 +37,7 @@ enum Source {
 #[derive(Debug)]
 struct Manual {
     wall_ms: AtomicI64,
-    elapsed_ms: AtomicI64,
+    elapsed_ms: watch::Sender<i64>,
 }
 
 impl Clock {
@@ -47,7 +48,7 @@ impl Clock {
 
     /// A clock that stands still at `start_ms` (Unix milliseconds) until it is moved.
     pub fn manual(start_ms: i64) -> Self {
-        let manual = Manual { wall_ms: start_ms.into(), elapsed_ms: 0.into() };
+        let manual = Manual { wall_ms: start_ms.into(), elapsed_ms: watch::Sender::new(0) };
         Self::new(Source::Manual(Arc::new(manual)))
     }
 
@@ -79,12 +80,26 @@ impl Clock {
         told.then_some(step)
     }
 
+    /// Returns when so much time has passed; on a manual clock, when it was advanced so far.
+    pub async fn sleep(&self, span: Duration) {
+        match &self.source {
+            Source::System { .. } => tokio::time::sleep(span).await,
+            Source::Manual(manual) => {
+                let until = self.elapsed().saturating_add(span).as_millis();
+                let until = i64::try_from(until).unwrap_or(i64::MAX);
+                let mut elapsed = manual.elapsed_ms.subscribe();
+                // It could only end with the clock, which is borrowed here.
+                elapsed.wait_for(|elapsed| *elapsed >= until).await.ok();
+            }
+        }
+    }
+
     /// Lets time pass on a manual clock. A system clock passes by itself and ignores this.
     pub fn advance(&self, by: Duration) {
         if let Source::Manual(manual) = &self.source {
             let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
             manual.wall_ms.fetch_add(by, Relaxed);
-            manual.elapsed_ms.fetch_add(by, Relaxed);
+            manual.elapsed_ms.send_modify(|elapsed| *elapsed += by);
         }
     }
 
@@ -99,7 +114,7 @@ impl Clock {
     fn elapsed_ms(&self) -> i64 {
         match &self.source {
             Source::System { started_ms } => read_ms(STEADY) - started_ms,
-            Source::Manual(manual) => manual.elapsed_ms.load(Relaxed),
+            Source::Manual(manual) => *manual.elapsed_ms.borrow(),
         }
     }
 
@@ -115,6 +130,8 @@ fn read_ms(clock: ClockId) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     #[test]
@@ -123,6 +140,18 @@ mod tests {
         assert_eq!((clock.now_ms(), clock.elapsed()), (1_000, Duration::ZERO));
         clock.clone().advance(Duration::from_millis(250));
         assert_eq!((clock.now_ms(), clock.elapsed()), (1_250, Duration::from_millis(250)));
+    }
+
+    #[test]
+    fn who_sleeps_by_a_manual_clock_wakes_when_it_was_advanced_so_far() {
+        let clock = Clock::manual(0);
+        let mut sleep = Box::pin(clock.sleep(Duration::from_millis(20)));
+        assert!(sleep.as_mut().now_or_never().is_none());
+        clock.step(1_000);
+        clock.advance(Duration::from_millis(19));
+        assert!(sleep.as_mut().now_or_never().is_none(), "a step of the wall clock is no time that passes");
+        clock.advance(Duration::from_millis(1));
+        assert!(sleep.as_mut().now_or_never().is_some());
     }
 
     #[test]

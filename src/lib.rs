@@ -19,6 +19,7 @@ pub mod app;
 pub mod clock;
 pub mod config;
 pub mod dashboard;
+pub mod entropy;
 pub mod inbound;
 pub mod keys;
 pub mod lifecycle;

@@ -97,8 +97,8 @@ impl App {
 
     /// Ids for the entry of the log and for a job that may follow: of the system's randomness as one draught.
     fn fresh_ids(&self) -> Result<(CallbackId, JobId), AppError> {
-        let (mut first, mut second, mut unique) = ([0; 10], [0; 10], [0; 20]);
-        getrandom::fill(&mut unique).map_err(|_| AppError::NoEntropy)?;
+        let (mut first, mut second) = ([0; 10], [0; 10]);
+        let unique: [u8; 20] = self.entropy.bytes()?;
         first.copy_from_slice(&unique[..10]);
         second.copy_from_slice(&unique[10..]);
         let now = self.now();

@@ -6,7 +6,7 @@ use super::{App, AppError, trace};
 use crate::{
     lifecycle::{Change, Duty, Event, Job, JobId, TaskId},
     provider::token::TOKEN_LENGTH,
-    store::{Claim, Replaced, StoreError},
+    store::{Claim, Exceeded, Replaced, StoreError},
 };
 
 /// What an event did. Durable, also when it did nothing.
@@ -37,7 +37,8 @@ impl App {
     /// Lets `event` happen to a job.
     ///
     /// # Errors
-    /// [`AppError::NotFound`], [`AppError::TaskTaken`] for a task that an operator named, and the store's.
+    /// [`AppError::NotFound`], [`AppError::TaskTaken`] for a task that an operator named, [`AppError::OverBudget`] for a
+    /// paid successor, and the store's.
     pub async fn apply(&self, id: JobId, event: &Event) -> Result<Applied, AppError> {
         self.apply_with(id, event, None).await
     }
@@ -61,7 +62,15 @@ impl App {
             };
             keep_evidence(&mut change, evidence.map(|raw| self.without_token(id, raw)));
             let next = change.job.clone();
-            match self.store.replace(change).await? {
+            let estimated = change.successor.as_ref().map_or(0, |next| next.job.cost.estimated_credits);
+            let replaced = self.store.replace_within(change, self.limits()).await?;
+            let over_budget = |Exceeded { period, booked, limit }| AppError::OverBudget {
+                period,
+                estimated,
+                booked,
+                limit,
+            };
+            match replaced.map_err(over_budget)? {
                 Replaced::Done { successor } => {
                     trace::changed(&job, &next);
                     return Ok(Applied::Changed { job: Box::new(next), successor });

@@ -121,13 +121,7 @@ impl App {
         key: Option<IdempotencyKey>,
     ) -> Result<Created, AppError> {
         let estimated = job.cost.estimated_credits;
-        let budget = self.config.budget;
-        let limits = Limits {
-            daily_credits: budget.daily_credits,
-            monthly_credits: budget.monthly_credits,
-            queued: self.config.api.queue_limit as u64,
-        };
-        let event = job.created_event();
+        let (event, limits) = (job.created_event(), self.limits());
         match self.store.insert(Insert { job, event, document: encode(document), key, limits }).await? {
             Inserted::New(job) => {
                 trace::created(&job);
@@ -176,15 +170,14 @@ impl App {
         Ok(checked)
     }
 
-    /// Whether the ledger has room for a job that no insert judges, since it replaces another.
-    pub(super) async fn within_budget(&self, estimated: u64) -> Result<(), AppError> {
-        let (budget, booked) = (self.config.budget, self.store.booked(self.now()).await?);
-        let periods =
-            [("daily", booked.day, budget.daily_credits), ("monthly", booked.month, budget.monthly_credits)];
-        let over = periods.into_iter().find(|(_, booked, limit)| *limit > 0 && booked + estimated > *limit);
-        over.map_or(Ok(()), |(period, booked, limit)| {
-            Err(AppError::OverBudget { period, estimated, booked, limit })
-        })
+    /// What no insert and no replacement may exceed.
+    pub(super) fn limits(&self) -> Limits {
+        let budget = self.config.budget;
+        Limits {
+            daily_credits: budget.daily_credits,
+            monthly_credits: budget.monthly_credits,
+            queued: self.config.api.queue_limit as u64,
+        }
     }
 
     pub(super) fn within_job_limit(&self, estimated: u64) -> Result<(), AppError> {

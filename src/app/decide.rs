@@ -1,5 +1,7 @@
 //! What callers and operators decide about a job that exists.
 
+use serde_json::Value;
+
 use super::{App, AppError, Applied, Created, create::booked};
 use crate::{
     lifecycle::{Event, Job, JobId, NewJob, Outcome, Phase, RetryMode, TaskId},
@@ -57,12 +59,14 @@ impl App {
         if held_only && !held {
             return Err(AppError::NotHeld(id));
         }
-        let next = self.successor(&job, mode)?;
+        let next = self.successor(&job, mode).await?;
         if held && mode == RetryMode::Resubmit {
-            self.within_budget(next.cost.estimated_credits).await?;
             return match self.apply(id, &Event::Replace(Box::new(next))).await? {
                 Applied::Changed { successor: Some(new), .. } => {
-                    Ok(Created { job: self.get(new).await?, document: None, replayed: false })
+                    let job = self.get(new).await?;
+                    // It may have been claimed meanwhile, and what is told must be so after a crash, too.
+                    self.store.barrier().await?;
+                    Ok(Created { job, document: None, replayed: false })
                 }
                 // Somebody else decided meanwhile; if it was the same, the key finds their job.
                 Applied::Changed { successor: None, .. } | Applied::Nothing(_) => Err(AppError::NotHeld(id)),
@@ -78,20 +82,22 @@ impl App {
         self.insert(next, &document, Some(key)).await
     }
 
-    fn successor(&self, job: &Job, mode: RetryMode) -> Result<Job, AppError> {
+    async fn successor(&self, job: &Job, mode: RetryMode) -> Result<Job, AppError> {
         let refuse = |why| Err(AppError::NothingToRetry { id: job.id, why });
         let (id, now) = (self.fresh_id()?, self.now());
         match (&job.phase, mode) {
             (Phase::Held { .. } | Phase::Settled { .. }, RetryMode::Resubmit) => {
-                let credits = job.cost.estimated_credits;
-                self.within_job_limit(credits)?;
+                // By its request: the job itself may have followed another one for free.
+                let input = Value::Object(self.document(job.id).await?.input);
+                let estimate = self.estimate(&input)?.estimate;
+                self.within_job_limit(estimate.credits)?;
                 let new = NewJob {
                     model: job.model.clone(),
                     mode: job.mode.clone(),
                     duration_s: job.duration_s,
                     tags: job.tags.clone(),
                     deadline: None,
-                    cost: booked(credits, job.cost.exact, now),
+                    cost: booked(estimate.credits, estimate.exact, now),
                     callback_expected: self.expects_callback(&job.model),
                     notices: Vec::new(),
                 };

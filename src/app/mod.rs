@@ -23,6 +23,7 @@ pub use remarks::remarks;
 use crate::{
     clock::Clock,
     config::Config,
+    entropy::{Entropy, NoEntropy},
     lifecycle::{FetchPolicy, Job, JobId, Millis, Policy, PollPolicy, TaskId},
     provider::{
         models::FieldError,
@@ -102,7 +103,7 @@ pub enum AppError {
     Store(#[from] StoreError),
     /// No randomness, so no unguessable id.
     #[error("the system gives no random bytes, so no job can be created safely; nothing was spent")]
-    NoEntropy,
+    NoEntropy(#[from] NoEntropy),
 }
 
 /// The service's core: what the routes call and the lanes write through.
@@ -111,6 +112,7 @@ pub struct App {
     pub(super) store: Arc<dyn Store>,
     pub(super) policy: Arc<Policy>,
     pub(super) clock: Clock,
+    entropy: Entropy,
     callback_tokens: Tokens,
     link_tokens: Tokens,
     public_url: Option<Url>,
@@ -146,7 +148,14 @@ impl App {
             config,
             store,
             clock,
+            entropy: Entropy::system(),
         })
+    }
+
+    /// The same, with ids from another source: a simulation replays only if they are the same again.
+    #[must_use]
+    pub fn with_entropy(self, entropy: Entropy) -> Self {
+        Self { entropy, ..self }
     }
 
     /// The configuration in force.
@@ -226,9 +235,7 @@ impl App {
 
     /// An id that nobody else has and nobody can guess.
     pub(super) fn fresh_id(&self) -> Result<JobId, AppError> {
-        let mut unique = [0; 10];
-        getrandom::fill(&mut unique).map_err(|_| AppError::NoEntropy)?;
-        Ok(JobId::new(self.now(), &unique))
+        Ok(JobId::new(self.now(), &self.entropy.bytes()?))
     }
 }
 
@@ -254,8 +261,7 @@ fn extended(base: &Url, segments: &[&str]) -> Url {
 }
 
 async fn kept_secret(store: &dyn Store, name: &str) -> Result<SecretString, AppError> {
-    let mut fresh = [0; 32];
-    getrandom::fill(&mut fresh).map_err(|_| AppError::NoEntropy)?;
+    let fresh: [u8; 32] = Entropy::system().bytes()?;
     let kept = store.keep(name, hex::encode(fresh).into_bytes()).await?;
     Ok(SecretString::from(String::from_utf8_lossy(&kept).into_owned()))
 }
@@ -267,7 +273,9 @@ pub const RENEW_EVERY: Duration = Duration::from_secs(5);
 /// How much longer than its time-out a create call's lease is.
 const SUBMIT_MARGIN: Duration = Duration::from_secs(5);
 
-pub(crate) fn policy(config: &Config) -> Policy {
+/// The limits that jobs go by under a configuration.
+#[must_use]
+pub fn policy(config: &Config) -> Policy {
     let millis = |span: Duration| i64::try_from(span.as_millis()).unwrap_or(i64::MAX / 4);
     Policy {
         lease: millis(LEASE),

@@ -159,7 +159,7 @@ impl From<AppError> for Problem {
             AppError::NotHeld(_) => &kinds::NOT_HELD,
             AppError::Terminal(_) => &kinds::ALREADY_TERMINAL,
             AppError::NothingToRetry { .. } => &kinds::NOTHING_TO_RETRY,
-            AppError::NoEntropy => &kinds::INTERNAL,
+            AppError::NoEntropy(_) => &kinds::INTERNAL,
         };
         Self::new(kind, error.to_string())
     }

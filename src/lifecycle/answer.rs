@@ -269,7 +269,12 @@ pub(super) fn unanswered(mut draft: Draft<'_>, fault: &AskFault, lease: u64) -> 
         Phase::Awaiting(mut wait) => {
             wait.missed += 1;
             if past_deadline(&draft, SILENCE_GRACE) && last_word(&draft, &wait, lease, 2 * SILENCE_GRACE) {
-                fail_late(&mut draft);
+                if draft.was.task.as_ref().is_some_and(|task| task.proven) {
+                    fail_late(&mut draft);
+                } else {
+                    // Nobody ever vouched for the task, so nobody knows whether the job was taken.
+                    draft.hold(Why::AnswerLost);
+                }
             } else {
                 draft.trouble(&format!("the upstream did not tell of the task: {}", fault.message));
                 // What no answer looked into stays asked for.

@@ -1,18 +1,22 @@
 //! The question: what became of the task? Its answer decides, whatever a callback said.
 
-use super::Runner;
+use super::{Duties, duties::millis};
 use crate::{
-    lifecycle::{AskFault, Event, FailCode, Job, Report},
+    lifecycle::{AskFault, Event, FailCode, Job, Report, TaskId},
     provider::reply::{self, Class, TaskAnswer},
 };
 
 /// While our key is refused, questions teach nothing; this long they pause, in milliseconds.
 const ACCOUNT_PAUSE: i64 = 60_000;
 
-impl Runner {
-    pub(super) async fn ask(&self, job: Job) {
+impl Duties {
+    /// Has `call` ask about the task of a claimed job, and records the answer; `call` gives it as read and raw.
+    pub async fn ask<F>(&self, job: Job, call: impl FnOnce(TaskId) -> F)
+    where
+        F: Future<Output = (TaskAnswer, Option<String>)>,
+    {
         let (Some(lease), Some(task)) = (job.lease, job.task.clone()) else { return };
-        let Some((answer, raw)) = self.holding(job.id, lease, self.upstream.ask(&task.id.0)).await else {
+        let Some((answer, raw)) = self.holding(job.id, lease, call(task.id.clone())).await else {
             self.record(job.id, &Event::Released(lease), None).await;
             return;
         };
@@ -23,7 +27,7 @@ impl Runner {
                 unanswered(message, Some(ACCOUNT_PAUSE), lease)
             }
             TaskAnswer::Busy { retry_after } => {
-                unanswered("the upstream asks for patience".to_owned(), retry_after.map(super::millis), lease)
+                unanswered("the upstream asks for patience".to_owned(), retry_after.map(millis), lease)
             }
             TaskAnswer::Nothing { why } => unanswered(why, None, lease),
         };

@@ -5,15 +5,14 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
-
-use crate::{app::Pause, lifecycle::Millis};
+use crate::{app::Pause, clock::Clock, lifecycle::Millis};
 
 /// Probes come ever more slowly, up to so many times the first wait.
 const SLOWEST: u32 = 40;
 
 /// Open, or shut with one probe now and then: the next queued job. An acceptance opens it.
 pub(super) struct Gate {
+    clock: Clock,
     first_wait: Duration,
     state: Mutex<State>,
 }
@@ -21,32 +20,34 @@ pub(super) struct Gate {
 #[derive(Default)]
 struct State {
     pause: Option<Pause>,
-    probe_at: Option<Instant>,
+    /// By the time that passed, whatever the wall clock says.
+    probe_at: Option<Duration>,
     last_accepted: Option<Millis>,
 }
 
 impl Gate {
-    pub(super) fn new(first_wait: Duration) -> Self {
-        Self { first_wait, state: Mutex::default() }
+    pub(super) fn new(clock: Clock, first_wait: Duration) -> Self {
+        Self { clock, first_wait, state: Mutex::default() }
     }
 
     /// Returns when a create call may be made: at once, or as the next probe.
     pub(super) async fn opened(&self) {
         loop {
+            let now = self.clock.elapsed();
             let probe_at = {
                 let mut state = self.lock();
                 match state.probe_at {
                     None => return,
-                    Some(at) if at <= Instant::now() => {
+                    Some(at) if at <= now => {
                         // This one is the probe; the others go on waiting, for its answer or for the next turn.
-                        state.probe_at = Some(Instant::now() + self.wait(&state));
+                        state.probe_at = Some(now + self.wait(&state));
                         return;
                     }
                     Some(at) => at,
                 }
             };
             // Short sleeps, since an acceptance may open the gate meanwhile.
-            tokio::time::sleep_until(probe_at.min(Instant::now() + self.first_wait)).await;
+            self.clock.sleep((probe_at - now).min(self.first_wait)).await;
         }
     }
 
@@ -71,7 +72,7 @@ impl Gate {
             );
         }
         state.pause = Some(Pause { why: why.to_owned(), refusals });
-        state.probe_at = Some(Instant::now() + self.wait(&state));
+        state.probe_at = Some(self.clock.elapsed() + self.wait(&state));
     }
 
     /// Whether other jobs were accepted since then.

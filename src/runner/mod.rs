@@ -5,25 +5,32 @@
 //! found again in the due index when its lease ends.
 
 mod ask;
+mod duties;
 mod fetch;
 mod gate;
 mod submit;
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
-use backon::{ExponentialBuilder, Retryable};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::task::TaskTracker;
 use tracing::{error, warn};
 
+pub use duties::Duties;
+pub use submit::CreateCall;
+
 use crate::{
-    app::{App, AppError, Applied, RENEW_EVERY},
-    lifecycle::{Duty, Event, Job, JobId},
-    outbound::{archive::Archive, download::Downloader, upstream::Upstream},
+    app::{App, Progress},
+    lifecycle::{Duty, Job, TaskId},
+    outbound::{
+        archive::Archive,
+        download::{Downloader, Order},
+        manifest::Manifest,
+        upstream::Upstream,
+    },
     store::StoreError,
 };
-use gate::Gate;
 
 /// Questions under way at once; the pacer bounds their rate.
 const ASK_SLOTS: usize = 16;
@@ -37,15 +44,11 @@ const EXPIRE_BATCH: usize = 256;
 /// What the lanes share.
 pub struct Runner {
     app: Arc<App>,
+    duties: Duties,
     upstream: Upstream,
     downloader: Downloader,
     archive: Arc<Archive>,
-    gate: Gate,
     pacer: DefaultDirectRateLimiter,
-    /// No further claims.
-    stop: CancellationToken,
-    /// Give running work back.
-    abort: CancellationToken,
     tasks: TaskTracker,
 }
 
@@ -61,11 +64,9 @@ impl Running {
         let per_minute =
             NonZeroU32::new(app.config().upstream.requests_per_minute).unwrap_or(NonZeroU32::MIN);
         let runner = Arc::new(Runner {
-            gate: Gate::new(app.config().upstream.probe_after),
+            duties: Duties::new(Arc::clone(&app)),
             // Evenly: a minute's calls at once, and then those of the next, would be two minutes' in one.
             pacer: RateLimiter::direct(Quota::per_minute(per_minute).allow_burst(NonZeroU32::MIN)),
-            stop: CancellationToken::new(),
-            abort: CancellationToken::new(),
             tasks: TaskTracker::new(),
             app,
             upstream,
@@ -88,10 +89,10 @@ impl Running {
 
     /// Claims nothing more and lets running work reach its end within `grace`; what is left is given back.
     pub async fn drain(&self, grace: Duration) {
-        self.runner.stop.cancel();
+        self.runner.duties.stop();
         self.runner.tasks.close();
         if tokio::time::timeout(grace, self.runner.tasks.wait()).await.is_err() {
-            self.runner.abort.cancel();
+            self.runner.duties.abort();
             if tokio::time::timeout(Duration::from_secs(5), self.runner.tasks.wait()).await.is_err() {
                 warn!("work is still running at shutdown; its leases bring it back at the next start");
             }
@@ -102,11 +103,12 @@ impl Running {
 impl Runner {
     async fn lane(self: Arc<Self>, duty: Duty, slots: usize) {
         let slots = Arc::new(Semaphore::new(slots));
-        while !self.stop.is_cancelled() {
+        while !self.duties.stop.is_cancelled() {
             let slot = tokio::select! {
-                () = self.stop.cancelled() => return,
+                () = self.duties.stop.cancelled() => return,
                 turn = self.turn(duty, &slots) => turn,
             };
+            let before = self.app.clock().elapsed();
             let claimed = match slot {
                 Ok(slot) => self.claim(duty).await.map(|jobs| (slot, jobs)),
                 Err(error) => Err(error),
@@ -117,7 +119,7 @@ impl Runner {
                     if let Some(job) = jobs.into_iter().next() {
                         let runner = Arc::clone(&self);
                         self.tasks.spawn(async move {
-                            runner.perform(duty, job).await;
+                            runner.perform(duty, job, before).await;
                             drop(slot);
                         });
                     }
@@ -131,15 +133,9 @@ impl Runner {
         }
     }
 
-    /// When the wall clock jumps, waits that were reckoned by it would last as much longer.
     async fn watch_the_clock(self: Arc<Self>) {
-        while self.stop.run_until_cancelled(tokio::time::sleep(LONGEST_SLEEP)).await.is_some() {
-            let Some(by) = self.app.clock().stepped() else { continue };
-            warn!(by_ms = by, "the clock jumped; waits that would last too long now end");
-            let longest = self.app.policy().longest_wait();
-            if let Err(error) = self.app.store().reclamp(self.app.now(), longest).await {
-                error!(%error, "the waits were not shortened");
-            }
+        while self.duties.stop.run_until_cancelled(tokio::time::sleep(LONGEST_SLEEP)).await.is_some() {
+            self.duties.mind_the_clock().await;
         }
     }
 
@@ -149,7 +145,7 @@ impl Runner {
         self.something_due(duty).await?;
         if duty == Duty::Submit {
             self.room_in_flight().await?;
-            self.gate.opened().await;
+            self.duties.opened().await;
         }
         if matches!(duty, Duty::Submit | Duty::Ask) {
             self.pacer.until_ready().await;
@@ -181,44 +177,39 @@ impl Runner {
         Ok(jobs)
     }
 
-    async fn perform(&self, duty: Duty, job: Job) {
+    async fn perform(&self, duty: Duty, job: Job, claimed_at: Duration) {
         match duty {
-            Duty::Submit => self.submit(job).await,
-            Duty::Ask => self.ask(job).await,
+            Duty::Submit => {
+                let call = |call: CreateCall| async move {
+                    self.upstream.submit(&call.body, &call.id.to_string()).await
+                };
+                self.duties.submit(job, claimed_at, call).await;
+            }
+            Duty::Ask => {
+                let call = |task: TaskId| async move { self.upstream.ask(&task.0).await };
+                self.duties.ask(job, call).await;
+            }
             Duty::Fetch => self.fetch(job).await,
             Duty::Deliver | Duty::Expire => {}
         }
     }
 
-    /// Applies an answer, however long the store takes to be there again: an answer about money is never dropped
-    /// while the process lives. Even when the process ends it is tried once more, since it may be the only word of a
-    /// task that was paid for. Nothing, when the job is gone, its record is damaged, or the store is away to the end.
-    async fn record(&self, id: JobId, event: &Event, evidence: Option<&str>) -> Option<Applied> {
-        let patience = ExponentialBuilder::new().with_max_delay(Duration::from_secs(5)).without_max_times();
-        let stored = (|| self.app.apply_with(id, event, evidence))
-            .retry(patience.with_jitter())
-            .when(|error| may_heal(error) && !self.abort.is_cancelled())
-            .notify(|error, wait| warn!(job = %id, %error, ?wait, "an answer waits for the store"))
-            .await;
-        stored.inspect_err(|error| error!(job = %id, %error, "an answer was not recorded")).ok()
-    }
-
-    /// Does `work` for a claim, renewing its lease meanwhile. Ends early, without a result, when the claim is lost
-    /// (the job was canceled, or another lane has it) or when the process ends.
-    async fn holding<T>(&self, id: JobId, lease: u64, work: impl Future<Output = T>) -> Option<T> {
-        let mut work = std::pin::pin!(work);
-        let mut beat = tokio::time::interval_at(tokio::time::Instant::now() + RENEW_EVERY, RENEW_EVERY);
-        loop {
-            tokio::select! {
-                done = &mut work => return Some(done),
-                () = self.abort.cancelled() => return None,
-                _ = beat.tick() => match self.app.apply(id, &Event::Renewed(lease)).await {
-                    Ok(Applied::Nothing(_)) | Err(AppError::NotFound(_)) => return None,
-                    Ok(Applied::Changed { .. }) => {}
-                    // The lease may run out while the store is away; then the work is done twice, and harmlessly so.
-                    Err(error) => warn!(job = %id, %error, "a lease was not renewed"),
-                },
-            }
+    async fn fetch(&self, job: Job) {
+        let id = job.id;
+        let stop = &self.duties.abort.child_token();
+        let key = &self.archive.key(&id.to_string(), fetch::timestamp(job.created_at));
+        let get = |order: Order| async move {
+            let progress = |done, total| self.app.set_progress(id, Some(Progress { done, total }));
+            self.downloader.fetch(&order, &progress, stop).await
+        };
+        let seal = |manifest: Manifest| async move {
+            self.archive.put_manifest(key, &manifest).await.map(drop).map_err(|error| error.to_string())
+        };
+        let ended = Box::pin(self.duties.fetch(job, key, get, seal)).await;
+        stop.cancel();
+        self.app.set_progress(id, None);
+        if ended {
+            self.downloader.forget(&id.to_string()).await;
         }
     }
 
@@ -242,15 +233,6 @@ impl Runner {
     }
 }
 
-/// A damaged record stays damaged: to wait for it would keep its slot for ever.
-const fn may_heal(error: &AppError) -> bool {
-    matches!(error, AppError::Store(error) if !matches!(error, StoreError::Damaged(_)))
-}
-
 fn closed() -> StoreError {
     StoreError::Unavailable("it is closing".to_owned())
-}
-
-fn millis(span: Duration) -> i64 {
-    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
 }

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
 use tracing::warn;
 
-use super::Runner;
+use super::{Duties, duties::millis};
 use crate::{
-    lifecycle::{Event, FailCode, Job, Refusal, TaskId, Why},
+    lifecycle::{Event, FailCode, Job, JobId, Refusal, TaskId, Why},
     outbound::upstream::Submitted,
     provider::{
         reply::{self, RefusalKind, SubmitAnswer},
@@ -14,11 +15,27 @@ use crate::{
     },
 };
 
-impl Runner {
-    pub(super) async fn submit(&self, job: Job) {
+/// A create call that may leave now.
+#[derive(Clone, Debug)]
+pub struct CreateCall {
+    /// The job, whose id is the call's idempotency key: the same each time, so that should a refusal not have been one,
+    /// an upstream that honours it finds the first call.
+    pub id: JobId,
+    /// What to send.
+    pub body: Value,
+}
+
+impl Duties {
+    /// Has `call` send the create call of a claimed job, unless it is too late for that, and records what came of it.
+    /// `claimed_at`: what [`Clock::elapsed`](crate::clock::Clock::elapsed) said before the claim was asked for.
+    pub async fn submit<F>(&self, job: Job, claimed_at: Duration, call: impl FnOnce(CreateCall) -> F)
+    where
+        F: Future<Output = Submitted>,
+    {
         let Some(lease) = job.lease else { return };
         // The claim was written before this; a byte that leaves later than this could outlive the lease.
-        let last_moment = self.app.clock().elapsed() + self.margin(&job);
+        let lease_time = Duration::from_millis(self.app.policy().submit_lease.cast_unsigned());
+        let last_moment = (claimed_at + lease_time).saturating_sub(self.app.config().upstream.submit_timeout);
         let document = match self.app.document(job.id).await {
             Ok(document) => document,
             Err(error) => {
@@ -34,8 +51,7 @@ impl Runner {
             self.record(job.id, &Event::Refused(refusal, lease), None).await;
             return;
         }
-        // The same key each time: should a refusal not have been one, an upstream that honours it finds the first call.
-        let (event, evidence) = match self.upstream.submit(&body, &job.id.to_string()).await {
+        let (event, evidence) = match call(CreateCall { id: job.id, body }).await {
             Submitted::NotSent(why) => (Event::Refused(Refusal::NotSent(why), lease), None),
             Submitted::Silence(why) => {
                 warn!(job = %job.id, why, "the create call was sent and no answer came back");
@@ -59,14 +75,6 @@ impl Runner {
         (self.app.clock().elapsed() >= last_moment).then_some("this machine was too slow")
     }
 
-    /// How long after the claim the first byte may leave.
-    fn margin(&self, job: &Job) -> Duration {
-        let timeout = self.app.config().upstream.submit_timeout;
-        let left =
-            job.due_at.map_or(0, |at| at.since(self.app.now())).clamp(0, self.app.policy().submit_lease);
-        Duration::from_millis(left.cast_unsigned()).saturating_sub(timeout)
-    }
-
     fn answered(&self, job: &Job, answer: SubmitAnswer, lease: u64) -> Event {
         match answer {
             SubmitAnswer::Accepted { task_id } => Event::Accepted(TaskId(task_id), lease),
@@ -83,7 +91,7 @@ impl Runner {
         match refusal.kind {
             RefusalKind::Rejected => Refusal::Job(FailCode::UpstreamRejected, refusal.message),
             RefusalKind::ContentPolicy => Refusal::Job(FailCode::ContentPolicy, refusal.message),
-            RefusalKind::Busy => Refusal::Busy(refusal.retry_after.map(super::millis)),
+            RefusalKind::Busy => Refusal::Busy(refusal.retry_after.map(millis)),
             RefusalKind::BadKey | RefusalKind::NoCredits => {
                 self.gate.refused(&refusal.message);
                 self.app.set_pause(self.gate.pause());

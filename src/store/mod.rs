@@ -93,6 +93,17 @@ pub enum Replaced {
     TaskTaken(JobId),
 }
 
+/// A budget that a successor would exceed; nothing was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exceeded {
+    /// `daily` or `monthly`.
+    pub period: &'static str,
+    /// Credits booked so far.
+    pub booked: u64,
+    /// The limit.
+    pub limit: u64,
+}
+
 /// A numbered entry of the event log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LogEntry {
@@ -227,6 +238,13 @@ pub trait Store: Send + Sync + 'static {
     /// Writes a change if the record still has the revision before it: record, due index, events, deliveries,
     /// successor and booking, all or nothing. Durable when it returns, whatever it returns.
     async fn replace(&self, change: Change) -> Result<Replaced, StoreError>;
+
+    /// The same, if the successor's booking keeps the budgets of `limits`; else nothing is written.
+    async fn replace_within(
+        &self,
+        change: Change,
+        limits: Limits,
+    ) -> Result<Result<Replaced, Exceeded>, StoreError>;
 
     /// Takes up to `max` due jobs of a duty, urgent ones first, by stepping each with [`Event::Claimed`]
     /// (for [`Duty::Expire`]: with [`Event::Expired`], which settles the matter at once). `in_flight` bounds

@@ -150,6 +150,20 @@ fn silence_is_asked_again_later_and_later_and_ends_a_day_after_the_deadline() {
 }
 
 #[test]
+fn silence_about_a_task_that_nobody_vouched_for_leaves_the_matter_to_a_person() {
+    let player = Player::unproven().later(49 * HOUR).due().then(&Event::Claimed(Duty::Ask));
+    let lease = player.lease();
+    let player = player.then(&silence(lease));
+    assert_eq!(player.why(), Why::AnswerLost);
+    let player = player.then(&Event::Reported(task("ours"), succeeded(1), lease));
+    assert_eq!(
+        (player.task(), player.job.duty()),
+        (("ours", true), Some(Duty::Fetch)),
+        "a late answer recovers it"
+    );
+}
+
+#[test]
 fn a_claim_that_lives_is_renewed_and_one_that_is_given_back_is_due_at_once() {
     let player = Player::asking().later(5 * SECOND);
     let lease = player.lease();

@@ -29,6 +29,7 @@ macro_rules! conformance {
             a_task_that_its_job_no_longer_names_is_free
             a_replacement_makes_one_successor_however_often_it_is_asked_for
             a_replacement_is_never_paid_for_again_even_when_it_is_settled
+            a_budget_holds_under_concurrent_replacements
             a_recheck_has_a_successor_again_once_the_first_is_settled
             a_successor_has_the_request_of_its_predecessor
             unknown_fields_survive_every_rewriting

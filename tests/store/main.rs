@@ -2,5 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod conformance;
+#[path = "../support/memory/mod.rs"]
+mod disk;
+mod memory;
 mod sled;
 mod support;

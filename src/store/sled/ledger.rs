@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     lifecycle::{Millis, Reservation},
-    store::{Booked, Inserted, Limits, StoreError},
+    store::{Booked, Exceeded, Inserted, Limits, StoreError},
 };
 
 /// The day of an instant, from 1970-01-01, UTC.
@@ -45,22 +45,32 @@ pub(super) fn booked(source: &impl Source, day: i32) -> Result<Booked, StoreErro
     Ok(booked)
 }
 
-/// The limit that a booking would exceed.
+/// The limit that a booking would exceed, as the answer to an insert.
 pub(super) fn exceeded(
     txn: &Txn,
     wanted: Reservation,
     limits: &Limits,
 ) -> Result<Option<Inserted>, StoreError> {
+    let over = exceeded_by(txn, wanted, limits)?;
+    Ok(over.map(|Exceeded { period, booked, limit }| Inserted::OverBudget { period, booked, limit }))
+}
+
+/// The limit that a booking would exceed.
+pub(super) fn exceeded_by(
+    txn: &Txn,
+    wanted: Reservation,
+    limits: &Limits,
+) -> Result<Option<Exceeded>, StoreError> {
     if limits.daily_credits == 0 && limits.monthly_credits == 0 {
         return Ok(None);
     }
     let booked = booked(txn, wanted.day)?;
     let periods =
         [("daily", booked.day, limits.daily_credits), ("monthly", booked.month, limits.monthly_credits)];
-    let over = periods
-        .into_iter()
-        .find(|(_, booked, limit)| *limit > 0 && booked.saturating_add(wanted.credits) > *limit);
-    Ok(over.map(|(period, booked, limit)| Inserted::OverBudget { period, booked, limit }))
+    let exceeds =
+        |(_, booked, limit): &(_, u64, u64)| *limit > 0 && booked.saturating_add(wanted.credits) > *limit;
+    let over = periods.into_iter().find(exceeds);
+    Ok(over.map(|(period, booked, limit)| Exceeded { period, booked, limit }))
 }
 
 /// Adds to a day.

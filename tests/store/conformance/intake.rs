@@ -9,7 +9,7 @@ use reelhook::{
         Awaiting, Change, Duty, Event, Job, JobId, NewJob, Note, Phase, Refusal, RetryMode, Successor, Task,
         TaskId, Why,
     },
-    store::{Booked, IdempotencyKey, Insert, Inserted, Limits, Replaced, Store},
+    store::{Booked, Exceeded, IdempotencyKey, Insert, Inserted, Limits, Replaced, Store},
 };
 
 use crate::support::*;
@@ -267,6 +267,26 @@ pub(crate) async fn a_replacement_is_never_paid_for_again_even_when_it_is_settle
     let done = store.replace(again).await.unwrap();
     assert!(matches!(done, Replaced::Done { successor: Some(found) } if found == id(2)));
     assert_eq!(store.load(id(3)).await.unwrap(), None);
+}
+
+pub(crate) async fn a_budget_holds_under_concurrent_replacements(place: &dyn Place) {
+    let store = place.open().await;
+    let limits = Limits { daily_credits: 100, ..Limits::default() };
+    let mut changes = Vec::new();
+    for n in 1..=4 {
+        held(&*store, n).await;
+        let next = booking(job(10 + n), TODAY, 40);
+        changes.push(stepped(&*store, id(n), &Event::Replace(Box::new(next)), NOW).await);
+    }
+    let again = changes[0].clone();
+    let all = join_all(changes.into_iter().map(|change| store.replace_within(change, limits))).await;
+    let done = all.iter().filter(|done| matches!(done, Ok(Ok(Replaced::Done { .. })))).count();
+    let exceeded = Exceeded { period: "daily", booked: 80, limit: 100 };
+    let over = |replaced: &&Result<_, _>| matches!(replaced, Ok(Err(why)) if *why == exceeded);
+    assert_eq!((done, all.iter().filter(over).count()), (2, 2));
+    assert_eq!(store.booked(NOW).await.unwrap().day, 80);
+    assert_eq!(store.counts().await.unwrap().phase("held"), 2, "what is refused stays as it is");
+    assert!(matches!(store.replace_within(again, limits).await.unwrap(), Ok(Replaced::Stale)));
 }
 
 fn rechecked(change: &mut Change, from: &Job, n: u16) {
