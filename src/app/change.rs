@@ -63,20 +63,16 @@ impl App {
             keep_evidence(&mut change, evidence.map(|raw| self.without_token(id, raw)));
             let next = change.job.clone();
             let estimated = change.successor.as_ref().map_or(0, |next| next.job.cost.estimated_credits);
-            let replaced = self.store.replace_within(change, self.limits()).await?;
-            let over_budget = |Exceeded { period, booked, limit }| AppError::OverBudget {
-                period,
-                estimated,
-                booked,
-                limit,
-            };
-            match replaced.map_err(over_budget)? {
+            match self.store.replace_within(change, self.limits()).await? {
                 Replaced::Done { successor } => {
                     trace::changed(&job, &next);
                     return Ok(Applied::Changed { job: Box::new(next), successor });
                 }
                 Replaced::Stale => {}
                 Replaced::TaskTaken(owner) => event = contradiction(&next, event, owner)?,
+                Replaced::OverBudget(Exceeded { period, booked, limit }) => {
+                    return Err(AppError::OverBudget { period, estimated, booked, limit });
+                }
             }
         }
     }

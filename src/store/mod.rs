@@ -91,9 +91,11 @@ pub enum Replaced {
     Stale,
     /// The task that the change names is this other job's.
     TaskTaken(JobId),
+    /// The successor's booking would exceed a budget: nothing was written.
+    OverBudget(Exceeded),
 }
 
-/// A budget that a successor would exceed; nothing was written.
+/// A budget that a booking would exceed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exceeded {
     /// `daily` or `monthly`.
@@ -237,14 +239,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// Writes a change if the record still has the revision before it: record, due index, events, deliveries,
     /// successor and booking, all or nothing. Durable when it returns, whatever it returns.
-    async fn replace(&self, change: Change) -> Result<Replaced, StoreError>;
+    async fn replace(&self, change: Change) -> Result<Replaced, StoreError> {
+        self.replace_within(change, Limits::default()).await
+    }
 
-    /// The same, if the successor's booking keeps the budgets of `limits`; else nothing is written.
-    async fn replace_within(
-        &self,
-        change: Change,
-        limits: Limits,
-    ) -> Result<Result<Replaced, Exceeded>, StoreError>;
+    /// The same, if the successor's booking keeps the budgets of `limits`.
+    async fn replace_within(&self, change: Change, limits: Limits) -> Result<Replaced, StoreError>;
 
     /// Takes up to `max` due jobs of a duty, urgent ones first, by stepping each with [`Event::Claimed`]
     /// (for [`Duty::Expire`]: with [`Event::Expired`], which settles the matter at once). `in_flight` bounds

@@ -146,7 +146,7 @@ impl<'a> Load<'a> {
         match self.store.replace(change).await.unwrap() {
             Replaced::Done { .. } => self.wrote(after).await,
             Replaced::Stale => {} // somebody else of the same wave was faster
-            Replaced::TaskTaken(other) => panic!("the task of {} is {other}'s", job.id),
+            refused => panic!("{refused:?} for {}", job.id),
         }
     }
 

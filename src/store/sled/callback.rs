@@ -12,7 +12,7 @@ use super::{
     write::{self, Write},
 };
 use crate::{
-    lifecycle::{Change, Event, Job, Note},
+    lifecycle::{Change, Event, Job, Note, Task},
     store::{Arrival, CallbackRecord, Changed, Heard, Judged, Replaced, StoreError},
 };
 
@@ -89,20 +89,32 @@ fn happen(
     delivery: u64,
     step: impl Fn(&Job, &Event) -> Option<Change>,
 ) -> Result<Option<Changed>, StoreError> {
-    let mut change = step(&job, &Event::Callback(note.clone()));
-    while let Some(next) = change.take() {
-        match write::replace_former(txn, &Write::of(&next)?, former, Some(delivery))? {
-            Replaced::Done { .. } => {
-                return Ok(Some(Changed { before: Box::new(job), after: Box::new(next.job) }));
-            }
-            // The id is another job's: that contradicts a job that has none yet, and is no news to one that has.
-            Replaced::TaskTaken(_) => {
-                let nameless = Event::Callback(Note { task: None, ..note.clone() });
-                let contradiction = next.job.task.map(|task| Event::Contradicted(task.id));
-                change = contradiction.and_then(|event| step(&job, &event)).or_else(|| step(&job, &nameless));
-            }
-            Replaced::Stale => break, // the committer is the only writer: the record is the one that was read
-        }
+    let Some(change) = step(&job, &Event::Callback(note.clone())) else { return Ok(None) };
+    let replaced = write::replace_former(txn, &Write::of(&change)?, former, Some(delivery))?;
+    let after = match replaced {
+        Replaced::TaskTaken(_) => contradict(txn, &job, change.job.task, note, delivery, step)?,
+        // The committer is the only writer: the record is the one that was read, and a callback books nothing.
+        Replaced::Done { .. } | Replaced::Stale | Replaced::OverBudget(_) => Some(change.job),
+    };
+    Ok(after.map(|after| Changed { before: Box::new(job), after: Box::new(after) }))
+}
+
+/// The id in the callback is another job's. That contradicts a job that has none yet, and is no news to one that has;
+/// either way the callback counts, without the id.
+fn contradict(
+    txn: &mut Txn,
+    job: &Job,
+    named: Option<Task>,
+    note: Note,
+    delivery: u64,
+    step: impl Fn(&Job, &Event) -> Option<Change>,
+) -> Result<Option<Job>, StoreError> {
+    let mut after = None;
+    let contradicted = named.map(|task| Event::Contradicted(task.id));
+    for event in contradicted.into_iter().chain([Event::Callback(Note { task: None, ..note })]) {
+        let Some(change) = step(after.as_ref().unwrap_or(job), &event) else { continue };
+        write::replace_having_seen(txn, &Write::of(&change)?, Some(delivery))?;
+        after = Some(change.job);
     }
-    Ok(None)
+    Ok(after)
 }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     lifecycle::{Millis, Reservation},
-    store::{Booked, Exceeded, Inserted, Limits, StoreError},
+    store::{Booked, Exceeded, Limits, StoreError},
 };
 
 /// The day of an instant, from 1970-01-01, UTC.
@@ -45,18 +45,8 @@ pub(super) fn booked(source: &impl Source, day: i32) -> Result<Booked, StoreErro
     Ok(booked)
 }
 
-/// The limit that a booking would exceed, as the answer to an insert.
-pub(super) fn exceeded(
-    txn: &Txn,
-    wanted: Reservation,
-    limits: &Limits,
-) -> Result<Option<Inserted>, StoreError> {
-    let over = exceeded_by(txn, wanted, limits)?;
-    Ok(over.map(|Exceeded { period, booked, limit }| Inserted::OverBudget { period, booked, limit }))
-}
-
 /// The limit that a booking would exceed.
-pub(super) fn exceeded_by(
+pub(super) fn exceeded(
     txn: &Txn,
     wanted: Reservation,
     limits: &Limits,

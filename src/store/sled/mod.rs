@@ -40,8 +40,8 @@ use self::{
     write::{New, Write},
 };
 use super::{
-    Arrival, Booked, CallbackFilter, CallbackRecord, Claim, Counts, EventFilter, EventPage, Exceeded, Heard,
-    Insert, Inserted, JobFilter, Limits, LogBounds, Page, Replaced, Store, StoreError,
+    Arrival, Booked, CallbackFilter, CallbackRecord, Claim, Counts, EventFilter, EventPage, Heard, Insert,
+    Inserted, JobFilter, Limits, LogBounds, Page, Replaced, Store, StoreError,
 };
 use crate::{
     config,
@@ -93,12 +93,6 @@ impl SledStore {
     }
 }
 
-/// Whether `revision` follows the one that is stored.
-fn is_next(txn: &txn::Txn, id: JobId, revision: u64) -> Result<bool, StoreError> {
-    let stored = record::read_former(txn, id).map_err(|fault| fault.of(|| id.to_string()))?;
-    Ok(stored.is_some_and(|stored| stored.card.revision.checked_add(1) == Some(revision)))
-}
-
 #[async_trait]
 impl Store for SledStore {
     async fn insert(&self, insert: Insert) -> Result<Inserted, StoreError> {
@@ -140,27 +134,10 @@ impl Store for SledStore {
         write::task_owner(self.tree()?, task)
     }
 
-    async fn replace(&self, change: Change) -> Result<Replaced, StoreError> {
+    async fn replace_within(&self, change: Change, limits: Limits) -> Result<Replaced, StoreError> {
         self.space.for_work_under_way()?;
-        let write = Write::of(&change)?;
+        let write = Write::within(&change, limits)?;
         self.committer.judge(move |txn| write::replace(txn, &write)).await
-    }
-
-    async fn replace_within(
-        &self,
-        change: Change,
-        limits: Limits,
-    ) -> Result<Result<Replaced, Exceeded>, StoreError> {
-        let Some(wanted) = change.successor.as_ref().and_then(|next| next.job.cost.reserved) else {
-            return self.replace(change).await.map(Ok);
-        };
-        self.space.for_work_under_way()?;
-        let write = Write::of(&change)?;
-        let judge = move |txn: &mut txn::Txn| match ledger::exceeded_by(txn, wanted, &limits)? {
-            Some(exceeded) if is_next(txn, change.job.id, change.job.revision)? => Ok(Err(exceeded)),
-            _ => write::replace(txn, &write).map(Ok),
-        };
-        self.committer.judge(judge).await
     }
 
     async fn claim(&self, claim: Claim) -> Result<Vec<Job>, StoreError> {

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     lifecycle::{Change, EventRecord, Job, JobId, Millis, Phase, Reservation, RetryMode, TaskId},
-    store::{IdempotencyKey, Inserted, Limits, Replaced, StoreError},
+    store::{Exceeded, IdempotencyKey, Inserted, Limits, Replaced, StoreError},
 };
 
 /// A record of a job that was checked and encoded.
@@ -77,10 +77,16 @@ pub(super) struct Write {
     successor: Option<(RetryMode, New)>,
     release: Option<Reservation>,
     book: Option<Reservation>,
+    /// What the successor's booking must keep.
+    limits: Limits,
 }
 
 impl Write {
     pub(super) fn of(change: &Change) -> Result<Self, StoreError> {
+        Self::within(change, Limits::default())
+    }
+
+    pub(super) fn within(change: &Change, limits: Limits) -> Result<Self, StoreError> {
         let deliveries = change.deliveries.iter().map(|owed| Ok((keys::delivery(owed.id), json(owed)?)));
         let successor = change.successor.as_ref();
         Ok(Self {
@@ -92,6 +98,7 @@ impl Write {
                 .transpose()?,
             release: change.release,
             book: change.book,
+            limits,
         })
     }
 }
@@ -112,9 +119,9 @@ pub(super) fn insert(
         return Ok(Some(Inserted::QueueFull { limit: limits.queued }));
     }
     if let Some(reserved) = new.reserved
-        && let Some(over) = ledger::exceeded(txn, reserved, limits)?
+        && let Some(Exceeded { period, booked, limit }) = ledger::exceeded(txn, reserved, limits)?
     {
-        return Ok(Some(over));
+        return Ok(Some(Inserted::OverBudget { period, booked, limit }));
     }
     create(txn, new)?;
     if let Some(key) = key {
@@ -178,12 +185,21 @@ fn create(txn: &mut Txn, new: &New) -> Result<(), StoreError> {
 }
 
 pub(super) fn replace(txn: &mut Txn, write: &Write) -> Result<Replaced, StoreError> {
-    let id = write.record.id;
-    let old = record::read_former(txn, id).map_err(|fault| fault.of(|| id.to_string()))?;
-    old.map_or(Ok(Replaced::Stale), |old| replace_former(txn, write, &old, None))
+    replace_having_seen(txn, write, None)
 }
 
-/// As [`replace`], when the record that is there was read already; `delivery` is the one that brought the change.
+/// As [`replace`], for a change that this delivery brought.
+pub(super) fn replace_having_seen(
+    txn: &mut Txn,
+    write: &Write,
+    delivery: Option<u64>,
+) -> Result<Replaced, StoreError> {
+    let id = write.record.id;
+    let old = record::read_former(txn, id).map_err(|fault| fault.of(|| id.to_string()))?;
+    old.map_or(Ok(Replaced::Stale), |old| replace_former(txn, write, &old, delivery))
+}
+
+/// As [`replace_having_seen`], when the record that is there was read already.
 pub(super) fn replace_former(
     txn: &mut Txn,
     write: &Write,
@@ -193,6 +209,11 @@ pub(super) fn replace_former(
     let record = &write.record;
     if old.card.revision.checked_add(1) != Some(record.encoded.card.revision) {
         return Ok(Replaced::Stale);
+    }
+    if let Some(booking) = write.successor.as_ref().and_then(|(_, next)| next.reserved)
+        && let Some(exceeded) = ledger::exceeded(txn, booking, &write.limits)?
+    {
+        return Ok(Replaced::OverBudget(exceeded));
     }
     match task(txn, record, old.card.task)? {
         Task::Taken(owner) => return Ok(Replaced::TaskTaken(owner)),

@@ -280,13 +280,14 @@ pub(crate) async fn a_budget_holds_under_concurrent_replacements(place: &dyn Pla
     }
     let again = changes[0].clone();
     let all = join_all(changes.into_iter().map(|change| store.replace_within(change, limits))).await;
-    let done = all.iter().filter(|done| matches!(done, Ok(Ok(Replaced::Done { .. })))).count();
+    let done = all.iter().filter(|done| matches!(done, Ok(Replaced::Done { .. }))).count();
     let exceeded = Exceeded { period: "daily", booked: 80, limit: 100 };
-    let over = |replaced: &&Result<_, _>| matches!(replaced, Ok(Err(why)) if *why == exceeded);
+    let over =
+        |replaced: &&Result<_, _>| matches!(replaced, Ok(Replaced::OverBudget(why)) if *why == exceeded);
     assert_eq!((done, all.iter().filter(over).count()), (2, 2));
     assert_eq!(store.booked(NOW).await.unwrap().day, 80);
     assert_eq!(store.counts().await.unwrap().phase("held"), 2, "what is refused stays as it is");
-    assert!(matches!(store.replace_within(again, limits).await.unwrap(), Ok(Replaced::Stale)));
+    assert!(matches!(store.replace_within(again, limits).await.unwrap(), Replaced::Stale));
 }
 
 fn rechecked(change: &mut Change, from: &Job, n: u16) {

@@ -48,6 +48,7 @@ pub(crate) async fn a_callback_that_names_the_task_of_another_job_adopts_nothing
     store.callback(naming(2, "a")).await.unwrap();
     let held = get(&*store, id(2)).await;
     assert!(matches!(held.phase, Phase::Held { why: Why::IdContradicted }), "{held:?}");
+    assert_eq!(held.callback.received, 1, "it was heard all the same");
     // A job that has a task of its own is only told to look.
     let third = awaiting(&*store, 3).await;
     store.callback(naming(3, "b")).await.unwrap();

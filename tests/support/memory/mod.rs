@@ -22,8 +22,8 @@ use bytes::Bytes;
 use reelhook::{
     lifecycle::{CallbackId, Change, Duty, EventRecord, Job, JobId, Millis, Policy, TaskId},
     store::{
-        Arrival, Booked, CallbackFilter, CallbackRecord, Claim, Counts, EventFilter, EventPage, Exceeded,
-        Heard, Insert, Inserted, JobFilter, Limits, LogBounds, Page, Replaced, Store, StoreError,
+        Arrival, Booked, CallbackFilter, CallbackRecord, Claim, Counts, EventFilter, EventPage, Heard,
+        Insert, Inserted, JobFilter, Limits, LogBounds, Page, Replaced, Store, StoreError,
     },
 };
 pub(crate) use tables::Tables;
@@ -279,15 +279,7 @@ impl Store for MemoryStore {
         self.read(|inner| inner.tables.owner(task)).await
     }
 
-    async fn replace(&self, change: Change) -> Result<Replaced, StoreError> {
-        self.judge(false, |tables| tables.replace(change, None)).await
-    }
-
-    async fn replace_within(
-        &self,
-        change: Change,
-        limits: Limits,
-    ) -> Result<Result<Replaced, Exceeded>, StoreError> {
+    async fn replace_within(&self, change: Change, limits: Limits) -> Result<Replaced, StoreError> {
         self.judge(false, |tables| tables.replace_within(change, &limits)).await
     }
 

@@ -101,23 +101,20 @@ impl Tables {
         now: Millis,
         policy: &Policy,
     ) -> Result<Option<Changed>, StoreError> {
-        let step = |event: Event| job.step(&event, now, policy);
-        let mut change = step(Event::Callback(note.clone()));
-        while let Some(next) = change.take() {
-            let after = next.job.clone();
-            match self.replace(next, Some(delivery))? {
-                Replaced::Done { .. } => {
-                    return Ok(Some(Changed { before: Box::new(job.clone()), after: Box::new(after) }));
-                }
-                Replaced::TaskTaken(_) => {
-                    let nameless = Event::Callback(Note { task: None, ..note.clone() });
-                    let contradiction = after.task.map(|task| Event::Contradicted(task.id));
-                    change = contradiction.and_then(step).or_else(|| step(nameless));
-                }
-                Replaced::Stale => break,
+        let Some(change) = job.step(&Event::Callback(note.clone()), now, policy) else { return Ok(None) };
+        let mut after = change.job.clone();
+        if let Replaced::TaskTaken(_) = self.replace(change, Some(delivery))? {
+            let contradicted = after.task.take().map(|task| Event::Contradicted(task.id));
+            after = job.clone();
+            for event in
+                contradicted.into_iter().chain([Event::Callback(Note { task: None, ..note.clone() })])
+            {
+                let Some(change) = after.step(&event, now, policy) else { continue };
+                after = change.job.clone();
+                self.replace(change, Some(delivery))?;
             }
         }
-        Ok(None)
+        Ok(Some(Changed { before: Box::new(job.clone()), after: Box::new(after) }))
     }
 
     /// Gives back every claim of a process that is gone, and makes due what only a wrong clock can have put off.

@@ -201,16 +201,14 @@ impl Tables {
         Ok(())
     }
 
-    pub(crate) fn replace_within(
-        &mut self,
-        change: Change,
-        limits: &Limits,
-    ) -> Result<Result<Replaced, Exceeded>, StoreError> {
+    pub(crate) fn replace_within(&mut self, change: Change, limits: &Limits) -> Result<Replaced, StoreError> {
         let wanted = change.successor.as_ref().and_then(|next| next.job.cost.reserved);
         let next = self.job(change.job.id).is_some_and(|old| old.revision + 1 == change.job.revision);
         match wanted.and_then(|wanted| self.exceeded(wanted, limits)) {
-            Some(exceeded) if next && self.fault != Fault::ReplacesBeyondBudgets => Ok(Err(exceeded)),
-            _ => self.replace(change, None).map(Ok),
+            Some(exceeded) if next && self.fault != Fault::ReplacesBeyondBudgets => {
+                Ok(Replaced::OverBudget(exceeded))
+            }
+            _ => self.replace(change, None),
         }
     }
 
