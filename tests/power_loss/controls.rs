@@ -5,7 +5,10 @@ use std::{collections::HashMap, fs::File, path::Path, thread};
 use anyhow::{Context, Result, anyhow, ensure};
 use sled::{Batch, Db, Mode};
 
-use crate::{random::Random, recorder::Recording};
+use crate::{
+    random::Random,
+    recorder::{Recording, counted},
+};
 
 /// Records that are rewritten over and over.
 const RECORDS: usize = 1_500;
@@ -58,7 +61,7 @@ impl Committer {
         let synced = File::open(folder.join("db")).unwrap();
         let settings = folder.join("conf");
         for path in [folder.join("db").as_path(), &settings].into_iter().chain(folder.ancestors().take(3)) {
-            File::open(path).unwrap().sync_all().unwrap();
+            counted(|| File::open(path).unwrap().sync_all()).unwrap();
         }
         let mut written = HashMap::new();
         let mut acknowledged = Vec::new();
@@ -71,7 +74,7 @@ impl Committer {
             }
             db.flush().unwrap();
             if self.synced {
-                synced.sync_data().unwrap();
+                counted(|| synced.sync_data()).unwrap();
             }
             acknowledged.push(Acknowledged { at: recording.now(), revisions: written.clone() });
         }

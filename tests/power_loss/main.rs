@@ -30,7 +30,7 @@ use self::{
     disk::{Disk, Kept},
     load::{Journal, Load},
     random::Random,
-    recorder::{Op, Recording},
+    recorder::{Op, Recording, Syncs},
 };
 
 /// Where the store is in a recorded folder: deep enough that the folders on the way have to be synced too.
@@ -63,10 +63,10 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 /// Runs something on the store in `root` and records what it does to the files.
-fn recorded<T>(root: &Path, run: impl FnOnce(&Path, &Recording) -> T) -> (Recorded, T) {
+fn recorded<T>(root: &Path, syncs: Syncs, run: impl FnOnce(&Path, &Recording) -> T) -> (Recorded, T) {
     let root = root.canonicalize().unwrap();
     let before = Disk::of(&root);
-    let recording = Recording::start(&root);
+    let recording = Recording::start(&root, syncs);
     let result = run(&root.join(STORE), &recording);
     // The engine lets go of its files on threads of its own.
     File::open(root.join(STORE).join("db")).unwrap().lock().unwrap();
@@ -82,7 +82,7 @@ fn recorded<T>(root: &Path, run: impl FnOnce(&Path, &Recording) -> T) -> (Record
 /// A load on a new store.
 fn loaded(waves: usize, seed: u64) -> (Recorded, Journal) {
     let root = folder();
-    recorded(root.path(), |folder, recording| {
+    recorded(root.path(), Syncs::All, |folder, recording| {
         runtime().block_on(async {
             let store = judge::open(folder).unwrap();
             let journal = Load::new(&store, recording).run(waves, &mut Random::new(seed)).await;
@@ -209,7 +209,7 @@ fn a_power_loss_during_the_start_after_another_loses_nothing_either() {
     for crash in first.crashes(starts, &mut random) {
         let root = folder();
         disk::put(&first.disk_after(&crash), root.path());
-        let (start, ()) = recorded(root.path(), |folder, _| {
+        let (start, ()) = recorded(root.path(), Syncs::All, |folder, _| {
             runtime().block_on(async { judge::open(folder).unwrap().close().await });
         });
         let again = start.crashes(images.div_ceil(starts), &mut random);
@@ -223,8 +223,9 @@ fn a_power_loss_during_the_start_after_another_loses_nothing_either() {
 fn failures_under(what: &str, committer: Committer, images: usize) -> usize {
     let seed = number("POWER_LOSS_SEED", 1);
     let root = folder();
-    let (recorded, groups) =
-        recorded(root.path(), |folder, recording| committer.run(folder, recording, &mut Random::new(seed)));
+    let (recorded, groups) = recorded(root.path(), Syncs::Counted, |folder, recording| {
+        committer.run(folder, recording, &mut Random::new(seed))
+    });
     let judge = |crash: &Crash, root: &Path| controls::judge(&groups, crash.moment, &root.join(STORE));
     let (mut random, mut tried, mut failures) = (Random::new(seed), 0, Vec::new());
     while tried < images && failures.is_empty() {
@@ -253,5 +254,5 @@ fn a_second_batch_before_the_first_is_synced_tears_it_apart() {
 #[test]
 fn one_batch_and_one_sync_a_group_lose_nothing() {
     let one = Committer { batch: usize::MAX, synced: true };
-    assert_eq!(failures_under("one batch", one, 2 * PER_ROUND), 0);
+    assert_eq!(failures_under("one batch", one, number("POWER_LOSS_ONE", 80) as usize), 0);
 }

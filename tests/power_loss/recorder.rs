@@ -7,6 +7,7 @@
 #![allow(unsafe_code, reason = "it stands between the engine and the kernel")]
 
 use std::{
+    cell::Cell,
     ffi::{CStr, OsStr, c_char, c_int, c_long, c_void},
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
@@ -46,6 +47,28 @@ pub(crate) enum Op {
 pub(crate) struct Recording {
     folder: PathBuf,
     ops: Mutex<Vec<Op>>,
+    syncs: Syncs,
+}
+
+/// Which syncs of files make anything durable.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Syncs {
+    /// All of them.
+    All,
+    /// Those within [`counted`]: the engine's own are what they are without reelhook, no syncs.
+    Counted,
+}
+
+thread_local! {
+    static COUNTED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs something whose syncs count.
+pub(crate) fn counted<T>(sync: impl FnOnce() -> T) -> T {
+    COUNTED.set(true);
+    let done = sync();
+    COUNTED.set(false);
+    done
 }
 
 static RECORDING: AtomicBool = AtomicBool::new(false);
@@ -53,9 +76,9 @@ static RECORDINGS: RwLock<Vec<Arc<Recording>>> = RwLock::new(Vec::new());
 
 impl Recording {
     /// Records what happens below `folder`, which exists, until [`stop`](Self::stop).
-    pub(crate) fn start(folder: &Path) -> Arc<Self> {
+    pub(crate) fn start(folder: &Path, syncs: Syncs) -> Arc<Self> {
         let folder = folder.canonicalize().unwrap();
-        let recording = Arc::new(Self { folder, ops: Mutex::default() });
+        let recording = Arc::new(Self { folder, ops: Mutex::default(), syncs });
         RECORDINGS.write().unwrap().push(Arc::clone(&recording));
         RECORDING.store(true, Ordering::Release);
         recording
@@ -121,6 +144,9 @@ fn sync(call: c_long, fd: c_int) -> c_int {
     let Some((recording, path)) = opened(fd) else {
         return unsafe { libc::syscall(call, fd) } as c_int;
     };
+    if recording.syncs == Syncs::Counted && !COUNTED.get() {
+        return 0;
+    }
     let before = recording.now();
     std::thread::sleep(SYNC_TAKES);
     let failed = unsafe { libc::syscall(call, fd) } as c_int;

@@ -8,6 +8,7 @@ mod callback;
 mod claim;
 mod committer;
 mod due;
+mod durable;
 mod keys;
 mod ledger;
 mod log;
