@@ -15,18 +15,23 @@ use tempfile::TempDir;
 struct Volume(TempDir);
 
 impl Volume {
-    /// None where mounting is not permitted, which is said; in CI it always is.
+    /// None where mounting is not permitted, which is said.
     fn mount(mebibytes: u32) -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         let size = format!("size={mebibytes}m");
-        let mount =
-            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(dir.path()).output();
-        let mounted = mount.is_ok_and(|output| output.status.success());
-        assert!(mounted || std::env::var_os("CI").is_none(), "CI may mount");
-        if !mounted {
-            println!("skipped: only root may mount a volume");
+        let mount = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
+            .arg(dir.path())
+            .output()
+            .unwrap();
+        if mount.status.success() {
+            return Some(Self(dir));
         }
-        mounted.then_some(Self(dir))
+        let why = String::from_utf8_lossy(&mount.stderr).into_owned();
+        let forbidden = ["superuser", "permitted", "denied"].iter().any(|word| why.contains(word));
+        assert!(forbidden, "{why}");
+        println!("skipped, for nobody here may mount a volume: {why}");
+        None
     }
 
     fn path(&self) -> PathBuf {

@@ -1,8 +1,7 @@
 //! The one writer. It judges whatever waits as a group, writes the group as one batch, syncs, then answers.
 //!
-//! sled's own flush survives SIGKILL and not power loss, and shows a batch before it is durable. So the sync is
-//! ours, on a descriptor of our own, and nothing is answered before it; a sync that fails or never ends takes the
-//! process with it, for after that nobody can tell what is on the disk.
+//! sled shows a batch before it is durable, so nothing is answered before the sync, see [`durable`]; a sync that fails
+//! or never ends takes the process with it, for after that nobody can tell what is on the disk.
 //!
 //! Two threads share the work: while the syncer makes a group durable, the committer judges the next one; it applies
 //! that one only afterwards, so that never more than one batch awaits its sync.
@@ -22,6 +21,7 @@ use sled::Db;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
+    durable,
     state::{Published, State},
     txn::{Txn, engine},
 };
@@ -227,6 +227,9 @@ impl Syncer {
 
     fn sync(&self) -> Result<(), StoreError> {
         self.db.flush().map_err(engine)?;
+        if durable::flush_is_sync() {
+            return Ok(());
+        }
         self.file.sync_data().map_err(|error| StoreError::Unavailable(error.to_string()))
     }
 

@@ -60,8 +60,6 @@ fn unreadable(path: &Path, why: &str) -> StoreError {
 }
 
 fn open_here(config: &config::Store, now: Millis, policy: &Policy) -> Result<SledStore, StoreError> {
-    #[cfg(target_os = "linux")]
-    super::durable::install();
     let path = &config.path;
     let io = |error: io::Error| unreadable(path, &error.to_string());
     let is_missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
