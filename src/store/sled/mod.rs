@@ -146,7 +146,7 @@ impl Store for SledStore {
             return Ok(Vec::new());
         }
         self.space.for_work_under_way()?;
-        self.committer.judge(move |txn| claim::claim(txn, &claim)).await
+        self.committer.claim(move |txn| claim::claim(txn, &claim)).await
     }
 
     async fn next_due(&self, duty: Duty) -> Result<Option<Millis>, StoreError> {
