@@ -15,8 +15,6 @@ use tokio::time::{Instant, sleep};
 
 use crate::{load::Promised, stage::Stage, support::client};
 
-/// Longer than every wait of the configuration together, and than the server doubts a task that the provider denies.
-const SETTLE: Duration = Duration::from_secs(180);
 /// Callbacks of one job that its log keeps; more are only counted.
 const KEPT_CALLBACKS: u64 = 64;
 
@@ -105,17 +103,30 @@ pub(crate) enum Ends {
     /// Or asking after a task that the provider denies, which a forged callback named: that is held only after two
     /// minutes, more than a short run has.
     OrDoubted,
+    /// As the last, but what has not ended soon never will: a safeguard is missing.
+    Broken,
+}
+
+impl Ends {
+    /// Longer than every wait of the configuration together, and than the server doubts a task.
+    const fn patience(self) -> Duration {
+        match self {
+            Self::All => Duration::from_secs(180),
+            Self::OrDoubted => Duration::from_secs(60),
+            Self::Broken => Duration::from_secs(8),
+        }
+    }
 }
 
 /// Waits until every job is settled or held; those that are not in time.
 pub(crate) async fn settled(stage: &Stage, ends: Ends) -> Vec<Violation> {
-    let deadline = Instant::now() + SETTLE;
+    let deadline = Instant::now() + ends.patience();
     loop {
         let mut open = Vec::new();
         for status in ["queued", "running"] {
             open.extend(pages(stage, &format!("/v1/jobs?status={status}")).await);
         }
-        if ends == Ends::OrDoubted {
+        if ends != Ends::All {
             open.retain(|job| !is_doubted(stage, job));
         }
         if open.is_empty() || Instant::now() > deadline {

@@ -49,12 +49,12 @@ struct Args {
 /// Enough for every point to have its turn more than once.
 const SHORT: usize = 64;
 /// After so many kills a missing safeguard has been noticed many times over.
-const BROKEN: usize = 8;
+const BROKEN: usize = 12;
 
 /// What the checker must say when a safeguard is missing: any of these.
 const fn verdict(missing: Safeguard) -> &'static [Kind] {
     match missing {
-        Safeguard::Sync => &[Kind::LostJob],
+        Safeguard::Sync => &[Kind::LostJob, Kind::LostCallback],
         Safeguard::Cas => &[Kind::Outcome, Kind::EventLog],
         Safeguard::Claim => &[Kind::PaidTwice],
     }
@@ -77,7 +77,7 @@ async fn main() -> ExitCode {
     };
     for missing in broken {
         let kills = plan::kills_without(missing, args.kills.unwrap_or(BROKEN), seed);
-        let report = run(&kills, seed, Some(missing), Ends::OrDoubted).await;
+        let report = run(&kills, seed, Some(missing), Ends::Broken).await;
         let noticed = report.violations.iter().any(|violation| verdict(missing).contains(&violation.kind));
         println!(
             "the checker {} that {missing:?} is missing",

@@ -52,8 +52,9 @@ pub(crate) fn kills_without(missing: Safeguard, count: usize, seed: u64) -> Vec<
     let mut random = Random::new(seed);
     let one = |_| match missing {
         Safeguard::Cas => Kill::After(Duration::from_millis(700 + random.below(300) as u64)),
+        // A start passes it a few times; then come the orders that have waited for it, and their claims.
         Safeguard::Sync | Safeguard::Claim => {
-            Kill::At(Point::StoreJudged, u32::try_from(10 + random.below(40)).unwrap())
+            Kill::At(Point::StoreJudged, u32::try_from(4 + random.below(12)).unwrap())
         }
     };
     (0..count).map(one).collect()

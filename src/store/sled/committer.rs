@@ -100,15 +100,8 @@ impl Committer {
         self.ask(judge, Safeguard::Sync).await
     }
 
-    /// As [`judge`](Self::judge), for a claim: what is claimed is acted upon.
-    pub(super) async fn claim<T: Send + 'static>(
-        &self,
-        judge: impl FnOnce(&mut Txn) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        self.ask(judge, Safeguard::Claim).await
-    }
-
-    async fn ask<T: Send + 'static>(
+    /// As [`judge`](Self::judge); the wait for the answer is what `kept` is about.
+    pub(super) async fn ask<T: Send + 'static>(
         &self,
         judge: impl FnOnce(&mut Txn) -> Result<T, StoreError> + Send + 'static,
         kept: Safeguard,
