@@ -19,7 +19,7 @@ use crate::{load::Promised, stage::Stage, support::client};
 const KEPT_CALLBACKS: u64 = 64;
 
 /// Which promise was broken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
     /// An acknowledged job does not exist, or one order became two jobs.
     LostJob,
@@ -113,7 +113,7 @@ impl Ends {
         match self {
             Self::All => Duration::from_secs(180),
             Self::OrDoubted => Duration::from_secs(60),
-            Self::Broken => Duration::from_secs(8),
+            Self::Broken => Duration::from_secs(2),
         }
     }
 }
@@ -204,6 +204,7 @@ fn orders(world: &World, promised: &Promised) -> Vec<Violation> {
         let ends_well = match text(job, "status") {
             "succeeded" | "held" => true,
             "canceled" => order.cancel_after.is_some(),
+            "failed" if job["error"]["code"] == "submit_abandoned" => true, // the operator's decision
             _ => !order.is_plain,
         };
         if !ends_well {
@@ -217,7 +218,7 @@ fn orders(world: &World, promised: &Promised) -> Vec<Violation> {
     violations
 }
 
-/// At most one accepted create call a job, and none for a job that does not know.
+/// At most one accepted create call a job, at most one paid job that replaces it, and none for a job that does not know.
 fn payments(world: &World) -> Vec<Violation> {
     let mut accepted: HashMap<&str, usize> = HashMap::new();
     for call in world.ledger.creates.iter().filter(|call| call.accepted) {
@@ -231,6 +232,12 @@ fn payments(world: &World) -> Vec<Violation> {
         let job = world.jobs.get(id);
         if job.is_none_or(|job| job["error"]["code"] == "upstream_rejected") {
             violations.push(violation(Kind::PaidForNothing, format!("{id} was paid for: {job:?}")));
+        }
+    }
+    let mut replaced = HashSet::new();
+    for job in world.jobs.values().filter(|job| job["cost"]["estimated_credits"] != 0) {
+        if !job["retry_of"].is_null() && !replaced.insert(&job["retry_of"]) {
+            violations.push(violation(Kind::PaidTwice, format!("{} was sent again twice", job["retry_of"])));
         }
     }
     violations

@@ -1,5 +1,5 @@
 //! The clients: they order, and retry with their idempotency key until they are told that it was taken. One reads the
-//! event log all the while.
+//! event log all the while, and an operator decides about some of what is held, with a nervous hand.
 
 use std::{
     collections::BTreeMap,
@@ -17,9 +17,10 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, sleep},
 };
+use url::Url;
 
 use crate::{
-    plan::{self, Order},
+    plan::{self, Decision, Order},
     stage::Stage,
     support::client,
 };
@@ -46,6 +47,7 @@ pub(crate) struct Taken {
 
 struct Shared {
     api: String,
+    provider: Url,
     seed: u64,
     http: reqwest::Client,
     wanted: Semaphore,
@@ -64,6 +66,7 @@ impl Load {
         let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build().unwrap();
         let shared = Arc::new(Shared {
             api: stage.url(""),
+            provider: stage.sandbox.url(),
             seed,
             http,
             wanted: Semaphore::new(0),
@@ -73,6 +76,7 @@ impl Load {
         let clients = (0..CLIENTS).map(|_| tokio::spawn(Arc::clone(&shared).orders()));
         let mut tasks: Vec<_> = clients.collect();
         tasks.push(tokio::spawn(Arc::clone(&shared).follow()));
+        tasks.push(tokio::spawn(Arc::clone(&shared).operate()));
         Self { shared, placed: AtomicUsize::new(0), tasks }
     }
 
@@ -162,19 +166,51 @@ impl Shared {
         self.promised.lock().unwrap().surprises.push(what);
     }
 
-    /// Several at once, as from a nervous hand. Whether one gets through is of no importance.
     async fn cancel(self: Arc<Self>, id: String, wait: Duration) {
         sleep(wait).await;
-        let cancel = || self.http.post(format!("{}/v1/jobs/{id}/cancel", self.api)).json(&json!({})).send();
-        join_all((0..4).map(|_| cancel())).await;
+        self.click(&format!("/v1/jobs/{id}/cancel"), &json!({})).await;
+    }
+
+    /// Several times at once. Whether one gets through is of no importance.
+    async fn click(&self, path: &str, body: &Value) {
+        let once = || self.http.post(format!("{}{path}", self.api)).json(body).send();
+        join_all((0..4).map(|_| once())).await;
+    }
+
+    /// Names the task of a held job where the provider's books have it, sends it again, gives it up, or leaves it.
+    async fn operate(self: Arc<Self>) {
+        loop {
+            sleep(10 * PAUSE).await;
+            let Some(held) = self.read(&format!("{}/v1/jobs?status=held&limit=50", self.api)).await else {
+                continue;
+            };
+            let Some(ledger) = self.read(&format!("{}sandbox/ledger", self.provider)).await else { continue };
+            for job in held["data"].as_array().into_iter().flatten() {
+                let id = job["id"].as_str().unwrap();
+                let task = || {
+                    let calls = ledger["creates"].as_array()?;
+                    calls.iter().find(|call| call["idempotency_key"] == id && call["accepted"] == true)?["task_id"].as_str()
+                };
+                let decision = match (plan::decision(id), task()) {
+                    (Decision::Attach, Some(task)) => json!({ "action": "attach", "task_id": task }),
+                    (Decision::Resubmit, _) => json!({ "action": "resubmit" }),
+                    (Decision::Fail, _) => json!({ "action": "fail" }),
+                    (Decision::Attach | Decision::Leave, _) => continue,
+                };
+                self.click(&format!("/v1/jobs/{id}/resolve"), &decision).await;
+            }
+        }
+    }
+
+    async fn read(&self, url: &str) -> Option<Value> {
+        self.http.get(url).send().await.ok()?.json().await.ok()
     }
 
     /// Reads the event log on and on.
     async fn follow(self: Arc<Self>) {
         loop {
             let url = format!("{}/v1/events?limit=250&after={}", self.api, self.read_to());
-            if let Ok(answer) = self.http.get(url).send().await
-                && let Ok(mut page) = answer.json::<Value>().await
+            if let Some(mut page) = self.read(&url).await
                 && let Some(events) = page["data"].as_array_mut()
             {
                 self.promised.lock().unwrap().events.append(events);

@@ -35,13 +35,16 @@ pub(crate) fn kills(count: usize, seed: u64) -> Vec<Kill> {
 
 fn at(point: Point, random: &mut Random) -> Kill {
     let passes = match point {
-        // A start alone passes these a few times, and a second's work a hundred times.
+        // A start alone passes these a few times, a second's work a hundred times: half of the deaths in each.
         Point::StoreJudged
         | Point::StoreApplied
         | Point::StoreFlushed
         | Point::StoreSynced
         | Point::StoreAnswering
-        | Point::StoreAnswered => 1 + random.below(60),
+        | Point::StoreAnswered => {
+            let most = [6, 60][random.below(2)];
+            1 + random.below(most)
+        }
         _ => 1 + random.below(4),
     };
     Kill::At(point, u32::try_from(passes).unwrap())
@@ -52,10 +55,10 @@ pub(crate) fn kills_without(missing: Safeguard, count: usize, seed: u64) -> Vec<
     let mut random = Random::new(seed);
     let one = |_| match missing {
         Safeguard::Cas => Kill::After(Duration::from_millis(700 + random.below(300) as u64)),
-        // A start passes it a few times; then come the orders that have waited for it, and their claims.
-        Safeguard::Sync | Safeguard::Claim => {
-            Kill::At(Point::StoreJudged, u32::try_from(4 + random.below(12)).unwrap())
-        }
+        // A start passes it a few times; then come the orders that have waited for it.
+        Safeguard::Sync => Kill::At(Point::StoreJudged, u32::try_from(4 + random.below(12)).unwrap()),
+        // The provider has answered, and nothing says that it was called.
+        Safeguard::Claim => Kill::At(Point::Submitted, u32::try_from(1 + random.below(3)).unwrap()),
     };
     (0..count).map(one).collect()
 }
@@ -84,6 +87,25 @@ pub(crate) fn order(number: usize, seed: u64) -> Order {
         prompt: format!("order {number} {}", directives.join(" ")),
         cancel_after: random.once_in(8).then(|| Duration::from_millis(random.below(300) as u64)),
         is_plain: directives.is_empty(),
+    }
+}
+
+/// What the operator makes of a held job.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Decision {
+    Attach,
+    Resubmit,
+    Fail,
+    Leave,
+}
+
+/// By the end of the id, which is random, and always the same.
+pub(crate) fn decision(id: &str) -> Decision {
+    match id.bytes().last().map_or(0, |digit| digit % 4) {
+        0 => Decision::Attach,
+        1 => Decision::Resubmit,
+        2 => Decision::Fail,
+        _ => Decision::Leave,
     }
 }
 

@@ -12,8 +12,8 @@ use crate::{
     stage::Death,
 };
 
-/// Violations that are shown one by one.
-const SHOWN: usize = 20;
+/// Violations of a kind that are shown one by one.
+const SHOWN: usize = 3;
 
 pub(crate) struct Report {
     begun: Instant,
@@ -71,8 +71,13 @@ impl fmt::Display for Report {
             self.at_points.iter().map(|(point, (deaths, _))| format!("{} {deaths}", name(*point))).collect();
         writeln!(f, "  deaths: {}", points.join(" · "))?;
         writeln!(f, "  {}", self.found)?;
-        for violation in self.violations.iter().take(SHOWN) {
-            writeln!(f, "  VIOLATION {:?}: {}", violation.kind, violation.what)?;
+        let mut kinds: BTreeMap<Kind, Vec<&str>> = BTreeMap::new();
+        for violation in &self.violations {
+            kinds.entry(violation.kind).or_default().push(&violation.what);
+        }
+        for (kind, all) in kinds {
+            writeln!(f, "  VIOLATION {kind:?}, {} times:", all.len())?;
+            all.iter().take(SHOWN).try_for_each(|what| writeln!(f, "    {what}"))?;
         }
         writeln!(f, "  {} violations", self.violations.len())
     }

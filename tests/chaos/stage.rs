@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// A point that was not passed often enough by then is not going to be.
-const POINT_PATIENCE: Duration = Duration::from_millis(2500);
+const POINT_PATIENCE: Duration = Duration::from_secs(5);
 const SIGABRT: i32 = 6;
 
 /// How a process ended.
