@@ -18,16 +18,22 @@ pub(crate) const ORDERS_A_KILL: usize = 6;
 pub(crate) enum Kill {
     /// SIGKILL so long after it was started; it need not be ready by then.
     After(Duration),
+    /// SIGTERM so long after it was started, and SIGKILL if it has not ended so long after that.
+    Ending(Duration, Duration),
     /// At the nth time that it passes a point.
     At(Point, u32),
 }
 
-/// Every other one at a random moment, the others at each point in turn.
+/// Every other one at a random moment, now and then while it shuts down; the others at each point in turn.
 pub(crate) fn kills(count: usize, seed: u64) -> Vec<Kill> {
     let mut random = Random::new(seed);
     let points = Point::value_variants();
     let one = |number: usize| match number % 2 {
-        0 => Kill::After(Duration::from_millis(30 + random.below(970) as u64)),
+        0 => {
+            let moment = Duration::from_millis(30 + random.below(970) as u64);
+            let grace = Duration::from_millis(random.below(300) as u64);
+            if random.once_in(5) { Kill::Ending(moment, grace) } else { Kill::After(moment) }
+        }
         _ => at(points[number / 2 % points.len()], &mut random),
     };
     (0..count).map(one).collect()
@@ -54,9 +60,9 @@ fn at(point: Point, random: &mut Random) -> Kill {
 pub(crate) fn kills_without(missing: Safeguard, count: usize, seed: u64) -> Vec<Kill> {
     let mut random = Random::new(seed);
     let one = |_| match missing {
-        Safeguard::Cas => Kill::After(Duration::from_millis(700 + random.below(300) as u64)),
+        Safeguard::Cas => Kill::After(Duration::from_millis(500 + random.below(300) as u64)),
         // A start passes it a few times; then come the orders that have waited for it.
-        Safeguard::Sync => Kill::At(Point::StoreJudged, u32::try_from(4 + random.below(12)).unwrap()),
+        Safeguard::Sync => Kill::At(Point::StoreJudged, u32::try_from(3 + random.below(8)).unwrap()),
         // The provider has answered, and nothing says that it was called.
         Safeguard::Claim => Kill::At(Point::Submitted, u32::try_from(1 + random.below(3)).unwrap()),
     };

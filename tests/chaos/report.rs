@@ -18,6 +18,7 @@ const SHOWN: usize = 3;
 pub(crate) struct Report {
     begun: Instant,
     at_random: usize,
+    while_ending: usize,
     /// Deaths at each point, and kills before it was come to.
     at_points: BTreeMap<Point, (usize, usize)>,
     pub(crate) found: Found,
@@ -29,6 +30,7 @@ impl Report {
         Self {
             begun: Instant::now(),
             at_random: 0,
+            while_ending: 0,
             at_points: BTreeMap::new(),
             found: Found::default(),
             violations: Vec::new(),
@@ -38,6 +40,7 @@ impl Report {
     pub(crate) fn died(&mut self, kill: Kill, death: Death) {
         match (kill, death) {
             (Kill::After(_), _) => self.at_random += 1,
+            (Kill::Ending(..), _) => self.while_ending += 1,
             (Kill::At(point, _), Death::Planned) => self.at_points.entry(point).or_default().0 += 1,
             (Kill::At(point, _), Death::Missed) => self.at_points.entry(point).or_default().1 += 1,
         }
@@ -62,10 +65,11 @@ impl fmt::Display for Report {
             self.at_points.values().fold((0, 0), |sum, point| (sum.0 + point.0, sum.1 + point.1));
         writeln!(
             f,
-            "  killed {} times in {} s: {} at random moments, {deaths} at points, {missed} short of a point",
-            self.at_random + deaths + missed,
+            "  killed {} times in {} s: {} at random moments, {} while ending, {deaths} at points, {missed} short of a point",
+            self.at_random + self.while_ending + deaths + missed,
             self.begun.elapsed().as_secs(),
             self.at_random,
+            self.while_ending,
         )?;
         let points: Vec<_> =
             self.at_points.iter().map(|(point, (deaths, _))| format!("{} {deaths}", name(*point))).collect();

@@ -27,6 +27,7 @@ use crate::{
 /// A point that was not passed often enough by then is not going to be.
 const POINT_PATIENCE: Duration = Duration::from_secs(5);
 const SIGABRT: i32 = 6;
+const SIGTERM: i32 = 15;
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +120,21 @@ impl Stage {
                     None => Ok(Death::Planned),
                 }
             }
+            Kill::Ending(moment, grace) => {
+                let mut server = self.spawn(None);
+                if let Some(status) = server.ended_within(moment).await {
+                    return Err(format!("the server ended by itself: {status}"));
+                }
+                server.terminate();
+                match server.ended_within(grace).await {
+                    // SIGTERM itself ends one that does not yet listen for it.
+                    Some(status) if status.success() || status.signal() == Some(SIGTERM) => {
+                        Ok(Death::Planned)
+                    }
+                    Some(status) => Err(format!("the server did not end well: {status}")),
+                    None => Ok(Death::Planned),
+                }
+            }
             Kill::At(point, passes) => {
                 let mut server = self.spawn(Some(format!("{}:{passes}", name(point))));
                 match server.ended_within(POINT_PATIENCE).await {
@@ -188,6 +204,11 @@ impl Server {
             sleep(Duration::from_millis(5)).await;
         }
         None
+    }
+
+    fn terminate(&self) {
+        let command = format!("kill -TERM {}", self.0.id());
+        assert!(Command::new("sh").args(["-c", &command]).status().unwrap().success());
     }
 
     pub(crate) fn kill(self) {
