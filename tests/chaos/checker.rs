@@ -103,7 +103,7 @@ pub(crate) enum Ends {
     /// Or asking after a task that the provider denies, which a forged callback named: that is held only after two
     /// minutes, more than a short run has.
     OrDoubted,
-    /// As the last, but what has not ended soon never will: a safeguard is missing.
+    /// As the last, but what has not ended soon may never: something is wrong on purpose.
     Broken,
 }
 

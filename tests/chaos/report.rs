@@ -46,6 +46,10 @@ impl Report {
         }
     }
 
+    pub(crate) fn add(&mut self, kind: Kind, what: String) {
+        self.violations.push(Violation { kind, what });
+    }
+
     /// A point at which nothing died was not tested.
     pub(crate) fn never_reached(&self) -> Vec<Violation> {
         let missed = |point: &&Point| self.at_points.get(*point).is_none_or(|(deaths, _)| *deaths == 0);
