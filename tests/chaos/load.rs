@@ -59,6 +59,7 @@ pub(crate) struct Load {
     shared: Arc<Shared>,
     placed: AtomicUsize,
     tasks: Vec<JoinHandle<()>>,
+    operator: JoinHandle<()>,
 }
 
 impl Load {
@@ -76,8 +77,8 @@ impl Load {
         let clients = (0..CLIENTS).map(|_| tokio::spawn(Arc::clone(&shared).orders()));
         let mut tasks: Vec<_> = clients.collect();
         tasks.push(tokio::spawn(Arc::clone(&shared).follow()));
-        tasks.push(tokio::spawn(Arc::clone(&shared).operate()));
-        Self { shared, placed: AtomicUsize::new(0), tasks }
+        let operator = tokio::spawn(Arc::clone(&shared).operate());
+        Self { shared, placed: AtomicUsize::new(0), tasks, operator }
     }
 
     /// Has clients place so many more orders.
@@ -86,8 +87,10 @@ impl Load {
         self.shared.wanted.add_permits(count);
     }
 
-    /// Waits until every order was taken. False if one is not within this time.
+    /// Sends the operator home, for a job that is sent again has all its time again; then waits until every order was
+    /// taken. False if one is not within this time.
     pub(crate) async fn finish_orders(&self, limit: Duration) -> bool {
+        self.operator.abort();
         let deadline = Instant::now() + limit;
         let taken = || self.shared.promised.lock().unwrap().jobs.len();
         while taken() < self.placed.load(Ordering::Relaxed) && Instant::now() < deadline {
