@@ -16,6 +16,7 @@
 //! which puts everything together; `tests/tidy.rs` holds it.
 
 pub mod app;
+pub mod chaos;
 pub mod clock;
 pub mod config;
 pub mod dashboard;

@@ -2,6 +2,7 @@
 
 use super::{Duties, duties::millis};
 use crate::{
+    chaos::{self, Point},
     lifecycle::{AskFault, Event, FailCode, Job, Report, TaskId},
     provider::reply::{self, Class, TaskAnswer},
 };
@@ -16,10 +17,12 @@ impl Duties {
         F: Future<Output = (TaskAnswer, Option<String>)>,
     {
         let (Some(lease), Some(task)) = (job.lease, job.task.clone()) else { return };
+        chaos::pass(Point::Asking);
         let Some((answer, raw)) = self.holding(job.id, lease, call(task.id.clone())).await else {
             self.record(job.id, &Event::Released(lease), None).await;
             return;
         };
+        chaos::pass(Point::Asked);
         let event = match answer {
             TaskAnswer::Known(known) => Event::Reported(task.id, report(known), lease),
             TaskAnswer::NotFound => Event::Reported(task.id, Report::NotFound, lease),

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use super::{Duties, duties::millis};
 use crate::{
     app::{AppError, Applied},
+    chaos::{self, Point},
     lifecycle::{Event, FetchFault, Job, Millis, Phase, StoredFile},
     outbound::{
         download::{FetchFault as Fault, Order, Stored},
@@ -57,8 +58,12 @@ impl Duties {
         for (index, output) in outputs.iter().enumerate() {
             let (None, Some(link)) = (&output.file, &output.link) else { continue };
             let (job_id, url) = (id.to_string(), link.url.clone());
+            chaos::pass(Point::FetchBegins);
             let event = match get(Order { job_id, index, url, key: key.to_owned() }).await {
-                Ok(stored) => Event::Fetched { index, file: file(stored), lease },
+                Ok(stored) => {
+                    chaos::pass(Point::FetchEnds);
+                    Event::Fetched { index, file: file(stored), lease }
+                }
                 Err(Fault::Stopped) => Event::Released(lease),
                 Err(fault) => {
                     tracing::warn!(job = %id, why = %fault, "an attempt to fetch the video failed");
@@ -70,6 +75,7 @@ impl Duties {
                 other => return Some(other.into_job()),
             }
         }
+        chaos::pass(Point::ManifestMissing);
         // The manifest, last: where it lies, every file is complete.
         let sealed = match self.manifest(&latest).await {
             Ok(manifest) => seal(manifest).await,
@@ -79,6 +85,7 @@ impl Duties {
             Ok(()) => Event::Archived(lease),
             Err(why) => Event::NotFetched { index: 0, fault: FetchFault::Trouble(why, None), lease },
         };
+        chaos::pass(Point::ManifestWritten);
         Some(self.record(id, &event, None).await?.into_job())
     }
 

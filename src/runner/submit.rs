@@ -7,6 +7,7 @@ use tracing::warn;
 
 use super::{Duties, duties::millis};
 use crate::{
+    chaos::{self, Point},
     lifecycle::{Event, FailCode, Job, JobId, Refusal, TaskId, Why},
     outbound::upstream::Submitted,
     provider::{
@@ -51,6 +52,7 @@ impl Duties {
             self.record(job.id, &Event::Refused(refusal, lease), None).await;
             return;
         }
+        chaos::pass(Point::Submitting);
         let (event, evidence) = match call(CreateCall { id: job.id, body }).await {
             Submitted::NotSent(why) => (Event::Refused(Refusal::NotSent(why), lease), None),
             Submitted::Silence(why) => {
@@ -59,6 +61,7 @@ impl Duties {
             }
             Submitted::Answered(answer, raw) => (self.answered(&job, answer, lease), Some(raw)),
         };
+        chaos::pass(Point::Submitted);
         if matches!(event, Event::Accepted(..)) {
             self.gate.accepted(self.app.now());
             self.app.set_pause(None);

@@ -6,7 +6,9 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
+use reqwest::header::CONTENT_TYPE;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 use url::Url;
 
@@ -85,13 +87,22 @@ pub(super) async fn send_all(provider: Arc<Provider>, task_id: String, plan: Vec
 async fn send(provider: &Provider, task_id: &str, planned: Planned) {
     let message = provider.books().tasks.get_mut(task_id).and_then(|task| message(task, planned));
     let Some((url, body, times)) = message else { return };
+    let body = body.to_string();
+    let sha256 = hex::encode(Sha256::digest(&body));
     join_all((0..times).map(|_| async {
-        let (status, error) = match provider.client.post(url.clone()).json(&body).send().await {
+        let (status, error) = match provider
+            .client
+            .post(url.clone())
+            .header(CONTENT_TYPE, "application/json")
+            .body(body.clone())
+            .send()
+            .await
+        {
             Ok(answer) => (Some(answer.status().as_u16()), None),
             Err(error) => (None, Some(error.without_url().to_string())),
         };
-        let (task_id, url) = (task_id.to_owned(), url.to_string());
-        let callback = Callback { task_id, kind: planned.kind, url, status, error };
+        let (task_id, url, sha256) = (task_id.to_owned(), url.to_string(), sha256.clone());
+        let callback = Callback { task_id, kind: planned.kind, url, sha256, status, error };
         provider.books().ledger.callbacks.push(callback);
     }))
     .await;

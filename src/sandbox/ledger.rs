@@ -51,6 +51,8 @@ pub struct Callback {
     pub kind: CallbackKind,
     /// Where it was sent to.
     pub url: String,
+    /// SHA-256 of its body, hexadecimal.
+    pub sha256: String,
     /// The HTTP status of the answer; none when there was no answer.
     pub status: Option<u16>,
     /// Why there was no answer.

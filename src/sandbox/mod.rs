@@ -83,6 +83,12 @@ impl Sandbox {
         self.provider.books().ledger.clone()
     }
 
+    /// SHA-256 of the file that a task's links lead to, hexadecimal; none for a task that it does not know.
+    pub fn sha256(&self, task_id: &str) -> Option<String> {
+        let video = self.provider.books().tasks.get(task_id).map(task::Task::video);
+        video.map(|video| video.sha256())
+    }
+
     /// Ends it at once: open connections are cut, callbacks that are due later are never sent.
     pub async fn stop(self) {
         self.provider.stop().await;

@@ -8,6 +8,7 @@
 use std::{ops::Range, sync::LazyLock};
 
 use bytes::Bytes;
+use sha2::{Digest, Sha256};
 
 const BOX_HEADER: u64 = 8;
 const TAIL: u64 = 64;
@@ -82,6 +83,17 @@ impl Video {
 
     pub(super) fn len(&self) -> u64 {
         (self.base.len() + self.padding_header.len()) as u64 + self.padding + TAIL
+    }
+
+    /// SHA-256 of the whole, hexadecimal.
+    pub(super) fn sha256(&self) -> String {
+        let (mut hasher, mut at) = (Sha256::new(), 0);
+        while at < self.len() {
+            let part = self.read(at..self.len(), PATTERN_LEN);
+            hasher.update(&part);
+            at += part.len() as u64;
+        }
+        hex::encode(hasher.finalize())
     }
 
     /// Some of the bytes in `range`, from its start: at least one unless it is empty, at most `max`.

@@ -12,7 +12,10 @@ use super::{
     container::{BoxWalk, Container, End, Facts, matroska_length},
     resume::Source,
 };
-use crate::outbound::archive::{Archive, ArchiveError};
+use crate::{
+    chaos::{self, Point},
+    outbound::archive::{Archive, ArchiveError},
+};
 
 /// Bytes that are written in one go. Two such pieces are in memory at a time: one fills up from the network while the
 /// other is written. A whole number of pages, so that no page is written to twice.
@@ -195,7 +198,9 @@ impl Part {
     /// The archive's; whether the name is taken is then unknown, and writing the file again is right in any case.
     pub(super) async fn finish(&mut self) -> Result<Finished, ArchiveError> {
         self.rest().await?;
+        chaos::pass(Point::Naming);
         self.upload.complete().await?;
+        chaos::pass(Point::Named);
         let facts = match self.walk.as_ref().map(BoxWalk::finish) {
             Some(End::Whole(facts) | End::Open(facts)) => facts,
             _ => Facts::default(),

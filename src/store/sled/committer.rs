@@ -25,7 +25,10 @@ use super::{
     state::{Published, State},
     txn::{Txn, engine},
 };
-use crate::store::StoreError;
+use crate::{
+    chaos::{self, Point, Safeguard},
+    store::StoreError,
+};
 
 /// Requests in a group at most.
 const GROUP: usize = 512;
@@ -94,7 +97,16 @@ impl Committer {
         &self,
         judge: impl FnOnce(&mut Txn) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let (request, verdict) = request(judge);
+        self.ask(judge, Safeguard::Sync).await
+    }
+
+    /// As [`judge`](Self::judge); the wait for the answer is what `kept` is about.
+    pub(super) async fn ask<T: Send + 'static>(
+        &self,
+        judge: impl FnOnce(&mut Txn) -> Result<T, StoreError> + Send + 'static,
+        kept: Safeguard,
+    ) -> Result<T, StoreError> {
+        let (request, verdict) = request(judge, kept);
         self.queue.send(request).await.map_err(|_| closed())?;
         verdict.await.map_err(|_| closed())?
     }
@@ -104,7 +116,7 @@ impl Committer {
         &self,
         judge: impl FnOnce(&mut Txn) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let (request, verdict) = request(judge);
+        let (request, verdict) = request(judge, Safeguard::Sync);
         self.queue.blocking_send(request).map_err(|_| closed())?;
         verdict.blocking_recv().map_err(|_| closed())?
     }
@@ -134,12 +146,18 @@ pub(super) fn closed() -> StoreError {
 
 fn request<T: Send + 'static>(
     judge: impl FnOnce(&mut Txn) -> Result<T, StoreError> + Send + 'static,
+    kept: Safeguard,
 ) -> (Request, oneshot::Receiver<Result<T, StoreError>>) {
     let (answer, verdict) = oneshot::channel();
     let request = Request::Judge(Box::new(move |txn| {
         let verdict = txn.attempt(judge);
         // Whoever asked may have gone; what was asked stands.
-        Box::new(move || drop(answer.send(verdict)))
+        let tell = move || drop(answer.send(verdict));
+        if chaos::without(kept) {
+            tell();
+            return Box::new(|| ());
+        }
+        Box::new(tell)
     }));
     (request, verdict)
 }
@@ -191,7 +209,10 @@ impl Judge {
     fn apply(&mut self) {
         let applied = self.txn.batch().and_then(|batch| {
             let Some(batch) = batch else { return Ok(false) };
+            chaos::dawdle();
+            chaos::pass(Point::StoreJudged);
             self.db.apply_batch(batch).map_err(engine)?;
+            chaos::pass(Point::StoreApplied);
             Ok(true)
         });
         let wrote = applied.unwrap_or_else(|error| failed(&error));
@@ -221,16 +242,20 @@ impl Syncer {
                 self.published.publish(&state);
             }
             self.free();
+            chaos::pass(Point::StoreAnswering);
             answers.into_iter().for_each(|answer| answer());
+            chaos::pass(Point::StoreAnswered);
         }
     }
 
     fn sync(&self) -> Result<(), StoreError> {
         self.db.flush().map_err(engine)?;
-        if durable::flush_is_sync() {
-            return Ok(());
+        chaos::pass(Point::StoreFlushed);
+        if !durable::flush_is_sync() {
+            self.file.sync_data().map_err(|error| StoreError::Unavailable(error.to_string()))?;
         }
-        self.file.sync_data().map_err(|error| StoreError::Unavailable(error.to_string()))
+        chaos::pass(Point::StoreSynced);
+        Ok(())
     }
 
     fn free(&self) {

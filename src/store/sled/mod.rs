@@ -45,6 +45,7 @@ use super::{
     Inserted, JobFilter, Limits, LogBounds, Page, Replaced, Store, StoreError,
 };
 use crate::{
+    chaos::{self, Safeguard},
     config,
     lifecycle::{CallbackId, Change, Duty, Job, JobId, Millis, Policy, TaskId},
 };
@@ -125,7 +126,7 @@ impl Store for SledStore {
         let document = document.map_err(|fault| fault.of(|| format!("the request of {id}")))?;
         let found = document.map(|document| Bytes::copy_from_slice(&document));
         // It is written once, with its job, and may have been seen before that was synced.
-        if found.is_some() {
+        if found.is_some() && !chaos::without(Safeguard::Claim) {
             self.barrier().await?;
         }
         Ok(found)
@@ -146,7 +147,8 @@ impl Store for SledStore {
             return Ok(Vec::new());
         }
         self.space.for_work_under_way()?;
-        self.committer.judge(move |txn| claim::claim(txn, &claim)).await
+        let kept = if claim.duty == Duty::Submit { Safeguard::Claim } else { Safeguard::Sync };
+        self.committer.ask(move |txn| claim::claim(txn, &claim), kept).await
     }
 
     async fn next_due(&self, duty: Duty) -> Result<Option<Millis>, StoreError> {

@@ -1,0 +1,161 @@
+//! The crash loop: the server is killed again and again, at random moments and at every point where it matters, under a
+//! load of clients and a provider that misbehaves; then everything that it ever promised is checked from outside.
+//!
+//! `cargo test --features chaos --test chaos` does 64 kills and shows that the checker notices each safeguard that is
+//! missing, and damage done by hand. `… --test chaos -- --kills 1000 --seed 7` is the long run. The seed, which is printed, fixes what is
+//! ordered, how the provider misbehaves, and when and where the server is killed; what the operating system makes of
+//! it, such as which request is under way at that moment, no seed can fix.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod checker;
+mod load;
+mod plan;
+#[path = "../simulation/random.rs"]
+mod random;
+mod report;
+mod stage;
+#[path = "../support/mod.rs"]
+mod support;
+mod tamper;
+
+use std::{process::ExitCode, time::Duration};
+
+use clap::{Parser, ValueEnum};
+use reelhook::chaos::{Point, Safeguard};
+
+use checker::{Ends, Kind};
+use load::{Load, Promised};
+use plan::Kill;
+use report::Report;
+use stage::Stage;
+
+/// Kills the server again and again, and checks its promises.
+#[derive(Debug, Parser)]
+struct Args {
+    /// How often to kill it; and nothing else then. Left out: a short run, and the tests of the checker
+    #[arg(long)]
+    kills: Option<usize>,
+    /// What the schedule follows from; by default the time
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Only show that a missing safeguard is noticed
+    #[arg(long)]
+    without: Option<Safeguard>,
+    /// As of any test: part of its name
+    #[arg(hide = true)]
+    filter: Option<String>,
+}
+
+/// Enough for every point to have its turn more than once.
+const SHORT: usize = 64;
+/// After so many kills a missing safeguard has been noticed many times over.
+const BROKEN: usize = 12;
+
+/// What is wrong with a run, on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flaw {
+    Without(Safeguard),
+    Tampered,
+}
+
+impl Flaw {
+    /// What the checker must say: one of these for a safeguard, each of them for damage.
+    fn is_noticed(self, report: &Report) -> bool {
+        let said = |kind: &Kind| report.violations.iter().any(|violation| violation.kind == *kind);
+        match self {
+            Self::Without(Safeguard::Sync) => [Kind::LostJob, Kind::LostCallback].iter().any(said),
+            Self::Without(Safeguard::Cas) => [Kind::Outcome, Kind::EventLog].iter().any(said),
+            Self::Without(Safeguard::Claim) => said(&Kind::PaidTwice),
+            Self::Tampered => tamper::VERDICT.iter().all(said),
+        }
+    }
+
+    fn kills(self, seed: u64) -> Vec<Kill> {
+        match self {
+            Self::Without(missing) => plan::kills_without(missing, BROKEN, seed),
+            Self::Tampered => plan::kills(4, seed),
+        }
+    }
+}
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() -> ExitCode {
+    let Args { kills, seed, without, filter } = Args::parse();
+    if filter.is_some_and(|part| !"chaos".contains(&part)) {
+        return ExitCode::SUCCESS;
+    }
+    let seed = seed.unwrap_or_else(|| jiff::Timestamp::now().as_millisecond().cast_unsigned());
+    let ends = if kills.is_some() { Ends::All } else { Ends::OrDoubted };
+    let flaws: Vec<_> = match (without, kills) {
+        (Some(missing), _) => vec![Flaw::Without(missing)],
+        (None, Some(_)) => Vec::new(),
+        (None, None) => {
+            let all = Safeguard::value_variants().iter().copied().map(Flaw::Without);
+            all.chain([Flaw::Tampered]).collect()
+        }
+    };
+    let mut good = true;
+    if without.is_none() {
+        good &= run(&plan::kills(kills.unwrap_or(SHORT), seed), seed, None, ends).await.is_spotless();
+    }
+    for flaw in flaws {
+        let noticed = flaw.is_noticed(&run(&flaw.kills(seed), seed, Some(flaw), Ends::Broken).await);
+        println!("{flaw:?}: the checker {}\n", if noticed { "notices" } else { "DOES NOT NOTICE" });
+        good &= noticed;
+    }
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// One loop from an empty store to the verdict.
+async fn run(kills: &[Kill], seed: u64, flaw: Option<Flaw>, ends: Ends) -> Report {
+    println!("{} kills, seed {seed}{}", kills.len(), flaw.map_or_else(String::new, |it| format!(", {it:?}")));
+    let mut report = Report::new();
+    let missing = match flaw {
+        Some(Flaw::Without(missing)) => Some(missing),
+        Some(Flaw::Tampered) | None => None,
+    };
+    let stage = Stage::set(seed, missing).await;
+    let load = Load::start(&stage, seed);
+    for (number, kill) in kills.iter().enumerate() {
+        load.order(plan::ORDERS_A_KILL);
+        match stage.live_and_die(*kill).await {
+            Ok(death) => report.died(*kill, death),
+            Err(why) => report.add(Kind::Crash, format!("kill {number}: {why}")),
+        }
+    }
+    let mut promised = end_of_faults(&stage, load, ends, &mut report).await;
+    if flaw == Some(Flaw::Tampered) {
+        tamper::tamper(&stage, &mut promised, seed);
+    }
+    // Once more: what had settled is still so after a start, and what was half-done is tidied away.
+    let server = stage.start().await;
+    report.violations.extend(checker::check(&stage, &promised, ends, &mut report.found).await);
+    drop(server);
+    report.violations.extend(stage.complaints());
+    if flaw.is_none() && kills.len() >= SHORT {
+        report.violations.extend(report.never_reached());
+    }
+    print!("{report}");
+    if flaw.is_none() && !report.is_spotless() {
+        println!("the server's log and files: {}", stage.keep().display());
+    }
+    report
+}
+
+/// Lets the server live until all is settled or held, and kills it a last time.
+async fn end_of_faults(stage: &Stage, load: Load, ends: Ends, report: &mut Report) -> Promised {
+    let server = stage.start().await;
+    if !load.finish_orders(Duration::from_secs(30)).await {
+        report.add(Kind::Unsettled, "an order was never taken".to_owned());
+    }
+    report.violations.extend(checker::settled(stage, ends).await);
+    let promised = load.end(stage).await;
+    server.kill();
+    promised
+}
+
+/// Every point, by the name that the environment uses.
+fn name(point: Point) -> String {
+    point.to_possible_value().unwrap().get_name().to_owned()
+}
