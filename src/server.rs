@@ -21,7 +21,7 @@ use crate::{
     config::Config,
     inbound::{self, Context, Keys},
     keys::KeyFileError,
-    lifecycle::Millis,
+    lifecycle::{Millis, Policy},
     outbound::{
         archive::{Archive, ArchiveError},
         download::Downloader,
@@ -185,9 +185,15 @@ impl Listeners {
     }
 }
 
+/// The limits that jobs go by under a configuration.
+#[must_use]
+pub fn policy(config: &Config) -> Policy {
+    crate::app::policy(config)
+}
+
 /// Opens the store where blocking is allowed.
 async fn open_store(config: Arc<Config>, now: Millis) -> Result<SledStore, StartError> {
-    let policy = Arc::new(crate::app::policy(&config));
+    let policy = Arc::new(policy(&config));
     let opened = tokio::task::spawn_blocking(move || SledStore::open(&config.store, now, &policy)).await;
     Ok(opened.map_err(io::Error::other)??)
 }

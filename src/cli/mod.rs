@@ -1,10 +1,12 @@
-//! The commands, one file each. They talk to the server over HTTP and never open its store.
+//! The commands, one file each. They talk to the server over HTTP and never open its store,
+//! but for [`db`], which looks after a store that no server has open.
 //!
 //! stdout carries data only; prompts, progress and errors go to stderr. How a command ended is its exit code.
 
 mod client;
 mod completions;
 mod config;
+mod db;
 mod dev;
 mod download;
 mod exit;
@@ -65,6 +67,8 @@ enum Command {
     Keys(keys::Args),
     /// Make, check and show the configuration
     Config(config::Args),
+    /// Check, export, import and recover the store while no server runs on it
+    Db(db::Args),
     /// Run the sandbox provider alone
     Sandbox(sandbox::Args),
     /// Tell by exit code whether the server is well
@@ -102,6 +106,7 @@ async fn run(cli: Cli, output: &Output) -> Result<(), Failure> {
         Command::Status(args) => status::run(args, connection, output).await,
         Command::Keys(args) => keys::run(args, output),
         Command::Config(args) => config::run(args, output),
+        Command::Db(args) => db::run(args, output),
         Command::Sandbox(args) => sandbox::run(args, output).await,
         Command::Healthcheck(args) => healthcheck::run(args, connection).await,
         Command::Completions(args) => completions::run(args, output),

@@ -66,6 +66,8 @@ pub enum Event {
     Abandon,
     /// An operator replaces a held job by a new, paid one.
     Replace(Box<Job>),
+    /// The record comes from a backup: what was sent since then, nobody knows.
+    Restored,
 }
 
 /// How a create call was refused.

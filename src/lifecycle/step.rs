@@ -8,7 +8,7 @@ use super::{
     event::{Change, Event, EventKind, EventRecord},
     fetching,
     id::{JobId, Millis, TaskId},
-    job::{Job, NewJob, RetryMode},
+    job::{Job, NewJob, RetryMode, Task},
     phase::{Awaiting, Duty, FailCode, Outcome, Phase, Why},
     retry::Policy,
 };
@@ -41,6 +41,7 @@ impl Job {
             Event::Attach(task) => attach(draft, task),
             Event::Abandon => abandon(draft),
             Event::Replace(successor) => replace(draft, successor),
+            Event::Restored => restored(draft),
         }
     }
 
@@ -71,6 +72,38 @@ impl Job {
         job.times.confirmed_at = (mode == RetryMode::Download).then_some(now);
         Some(job)
     }
+}
+
+impl Job {
+    /// A job about a task that is known while its own record is lost: free, and asked about at once. Its `model` serves for
+    /// listing alone.
+    #[must_use]
+    pub fn recovered(id: JobId, now: Millis, task: TaskId, model: &str) -> Self {
+        let new = NewJob { model: model.to_owned(), ..NewJob::default() };
+        let mut job = Self::new(id, now, new);
+        (job.phase, job.task) =
+            (Phase::Awaiting(Awaiting::default()), Some(Task { id: task, proven: false }));
+        job.times.accepted_at = Some(now);
+        job.notices.push("its record was lost; it was made anew from the name of its task".to_owned());
+        job
+    }
+
+    /// A job of which nothing is left but its id: a person decides, for it may have been paid for.
+    #[must_use]
+    pub fn remnant(id: JobId, now: Millis, model: &str) -> Self {
+        let mut job = Self::new(id, now, NewJob { model: model.to_owned(), ..NewJob::default() });
+        (job.phase, job.due_at) = (Phase::Held { why: Why::Restored }, None);
+        job.notices.push("its record was lost, and with it the name of its task".to_owned());
+        job
+    }
+}
+
+fn restored(mut draft: Draft<'_>) -> Option<Change> {
+    if !matches!(draft.was.phase, Phase::Queued { .. } | Phase::Sending) {
+        return None;
+    }
+    draft.hold(Why::Restored);
+    draft.done()
 }
 
 fn claimed(mut draft: Draft<'_>, duty: Duty) -> Option<Change> {

@@ -13,8 +13,43 @@ pub enum StoreError {
         /// Who holds it, as far as can be told.
         owner: String,
     },
+    /// There is none.
+    #[error("there is no store at {path}: see `[store] url`")]
+    Missing {
+        /// Where it was looked for.
+        path: String,
+    },
+    /// Something is there already.
+    #[error("{path} is not empty and was not touched; name another place as `[store] url`, or move it away")]
+    NotEmpty {
+        /// Where it is.
+        path: String,
+    },
+    /// Its jobs were moved to another store.
+    #[error(
+        "the store at {path} is sealed: its jobs were moved to another store ({note}), and working on them here as well \
+         would pay for them twice; start with the other store. Only if that was never used, delete {path}/sealed"
+    )]
+    Sealed {
+        /// Where it is.
+        path: String,
+        /// When, as the seal says.
+        note: String,
+    },
+    /// No copy of it can be made to look at.
+    #[error("the store cannot be copied to {path} to be looked at: {why}; name another place with --scratch")]
+    Uncopied {
+        /// Where to.
+        path: String,
+        /// What is wrong.
+        why: String,
+    },
     /// It does not open; nothing in it was changed.
-    #[error("the store at {path} does not open: {why}; nothing in it was changed or deleted")]
+    #[error(
+        "the store at {path} does not open: {why}; nothing in it was deleted. `reelhook db recover FILE` writes what can \
+         be read of it, and with --task jobs that ask about tasks that you name; `reelhook db import FILE` then makes a new \
+         store of that where `[store] url` names an empty folder"
+    )]
     Unreadable {
         /// Where it is.
         path: String,

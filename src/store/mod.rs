@@ -11,6 +11,7 @@ use crate::lifecycle::{
 mod arrival;
 mod error;
 pub mod sled;
+pub mod transfer;
 
 pub use arrival::{Arrival, CallbackRecord, Changed, Heard, Judge, Judged, Verdict};
 pub use error::StoreError;

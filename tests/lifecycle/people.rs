@@ -1,6 +1,8 @@
 //! What people decide: to cancel, and what becomes of a held job; and how a new job follows an old one.
 
-use reelhook::lifecycle::{Duty, Event, EventKind, FailCode, JobId, Outcome, Phase, RetryMode, Status};
+use reelhook::lifecycle::{
+    Duty, Event, EventKind, FailCode, Job, JobId, Outcome, Phase, RetryMode, Status, Why,
+};
 
 use crate::{
     player::*,
@@ -103,11 +105,37 @@ fn a_record_reads_back_as_it_was_and_keeps_fields_of_a_newer_version() {
     for player in [Player::queued(), Player::asking(), Player::fetching(2), Player::held()] {
         let mut value = serde_json::to_value(&player.job).unwrap();
         value["hologram"] = serde_json::json!({ "depth": 3 });
-        let job: reelhook::lifecycle::Job = serde_json::from_value(value.clone()).unwrap();
+        let job: Job = serde_json::from_value(value.clone()).unwrap();
         assert_eq!(
             (&job.phase, job.lease, job.due_at),
             (&player.job.phase, player.job.lease, player.job.due_at)
         );
         assert_eq!(serde_json::to_value(job).unwrap(), value);
     }
+}
+
+#[test]
+fn of_a_backup_what_may_have_been_sent_since_is_held_and_the_rest_goes_on() {
+    for player in [Player::queued(), Player::sending()] {
+        let booked = player.job.cost.reserved;
+        let player = player.then(&Event::Restored);
+        assert_eq!((player.why(), player.told()), (Why::Restored, vec![EventKind::Held]));
+        assert_eq!((player.job.cost.reserved, player.job.due_at, player.job.lease), (booked, None, None));
+        player.ignores(&Event::Restored);
+    }
+    for player in
+        [Player::unknown(), Player::held(), Player::awaiting(), Player::asking(), Player::fetching(1)]
+    {
+        player.ignores(&Event::Restored);
+    }
+}
+
+#[test]
+fn a_job_of_which_only_the_task_is_known_is_asked_about_and_costs_nothing() {
+    let id = JobId::new(START, &[7; 10]);
+    let found = Job::recovered(id, START, task("t"), "kling-3");
+    assert_eq!((found.check(), found.duty(), found.due_at), (Ok(()), Some(Duty::Ask), Some(START)));
+    assert!(found.cost.reserved.is_none() && !found.task.unwrap().proven);
+    let lost = Job::remnant(id, START, "kling-3");
+    assert_eq!((lost.check(), lost.duty(), lost.phase), (Ok(()), None, Phase::Held { why: Why::Restored }));
 }

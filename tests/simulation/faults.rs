@@ -102,5 +102,6 @@ pub(crate) fn name(event: &Event) -> &'static str {
         Event::Attach(_) => "attach",
         Event::Abandon => "abandon",
         Event::Replace(_) => "replace",
+        Event::Restored => "restored",
     }
 }

@@ -20,7 +20,7 @@ use crate::{
 const LENGTHS: usize = 2 * 4;
 
 /// An entry of a page of the log. A delivery that is known by the hash of its body does not say it twice.
-fn entry(mut record: CallbackRecord, body: &[u8]) -> Result<Vec<u8>, StoreError> {
+pub(super) fn entry(mut record: CallbackRecord, body: &[u8]) -> Result<Vec<u8>, StoreError> {
     if record.delivery_id == record.sha256 {
         record.delivery_id.clear();
     }

@@ -66,7 +66,7 @@ pub(super) fn vouched(source: &impl Source, entry: &DueKey) -> Result<bool, Faul
     }
 }
 
-fn parse(key: &[u8], payload: &[u8]) -> Result<Vec<DueKey>, Fault> {
+pub(super) fn parse(key: &[u8], payload: &[u8]) -> Result<Vec<DueKey>, Fault> {
     let (tails, rest) = payload.as_chunks::<TAIL>();
     let prefix = key.first_chunk::<PREFIX>().filter(|_| rest.is_empty() && !tails.is_empty());
     let prefix = prefix.ok_or(Fault::Damaged)?;

@@ -15,27 +15,53 @@ pub(super) const HEAD: &[u8] = b"h";
 /// Jobs by phase and outcome.
 pub(super) const TALLY: &[u8] = b"n";
 /// Debts to sinks: `o ‖ delivery`.
-const DELIVERY: u8 = b'o';
+pub(super) const DELIVERY: u8 = b'o';
 /// Idempotency keys: `i ‖ hash of owner and key`.
-const IDEMPOTENCY: u8 = b'i';
+pub(super) const IDEMPOTENCY: u8 = b'i';
 /// The inbound log: `c ‖ first callback of a page`.
 pub(super) const CALLBACK: u8 = b'c';
 /// Callbacks seen for jobs that have no record: `k ‖ job ‖ hash of the delivery id`.
-const STRAY: u8 = b'k';
+pub(super) const STRAY: u8 = b'k';
 /// The job that has a task: `t ‖ hash of the task id`.
-const TASK: u8 = b't';
+pub(super) const TASK: u8 = b't';
 /// The ledger: `b ‖ day`.
-const LEDGER: u8 = b'b';
+pub(super) const LEDGER: u8 = b'b';
 /// Requests: `r ‖ job`.
-const DOCUMENT: u8 = b'r';
+pub(super) const DOCUMENT: u8 = b'r';
 /// Jobs that are claimed: `l ‖ job`.
 pub(super) const LEASE: u8 = b'l';
 /// Values kept for ever: `s ‖ name`.
-const KEPT: u8 = b's';
+pub(super) const KEPT: u8 = b's';
 /// Damaged values, as they were: `q ‖ key`.
-const QUARANTINE: u8 = b'q';
+pub(super) const QUARANTINE: u8 = b'q';
 /// Pieces of a long value: `p ‖ key ‖ number`.
-const PIECE: u8 = b'p';
+pub(super) const PIECE: u8 = b'p';
+
+/// What a prefix is called that is none of these.
+pub(super) const UNKNOWN: &str = "unknown";
+
+/// What the entries under a prefix are called.
+pub(super) fn name(prefix: u8) -> &'static str {
+    match prefix {
+        JOB => "job",
+        DUE => "due",
+        EVENT => "event",
+        b'h' => "head",
+        b'n' => "tally",
+        DELIVERY => "delivery",
+        IDEMPOTENCY => "idempotency",
+        CALLBACK => "callback",
+        STRAY => "stray",
+        TASK => "task",
+        LEDGER => "ledger",
+        DOCUMENT => "request",
+        LEASE => "lease",
+        KEPT => "kept",
+        QUARANTINE => "aside",
+        PIECE => "piece",
+        _ => UNKNOWN,
+    }
+}
 
 fn join(prefix: u8, parts: &[&[u8]]) -> Vec<u8> {
     let mut key = Vec::with_capacity(1 + parts.iter().map(|part| part.len()).sum::<usize>());
@@ -133,7 +159,12 @@ pub(super) fn stray(job: JobId, delivery: u64) -> Vec<u8> {
 }
 
 pub(super) fn idempotency(owner: &str, key: &str) -> Vec<u8> {
-    join(IDEMPOTENCY, &[&hash(&[owner.as_bytes(), key.as_bytes()])])
+    idempotency_of(hash(&[owner.as_bytes(), key.as_bytes()]))
+}
+
+/// By the hash of owner and key.
+pub(super) fn idempotency_of(hash: [u8; 16]) -> Vec<u8> {
+    join(IDEMPOTENCY, &[&hash])
 }
 
 pub(super) fn task(id: &TaskId) -> Vec<u8> {
@@ -143,6 +174,12 @@ pub(super) fn task(id: &TaskId) -> Vec<u8> {
 /// `day` counts from 1970-01-01, UTC.
 pub(super) fn ledger(day: i32) -> Vec<u8> {
     join(LEDGER, &[&ordered(i64::from(day))])
+}
+
+/// The day in the key of an entry of the ledger.
+pub(super) fn parse_day(key: &[u8]) -> Option<i32> {
+    let day = u64::from_be_bytes(key.get(1..)?.try_into().ok()?) ^ (1 << 63);
+    i32::try_from(day.cast_signed()).ok()
 }
 
 pub(super) fn kept(name: &str) -> Vec<u8> {

@@ -29,7 +29,12 @@ fn month(day: i32) -> (i32, i32) {
 
 fn credits(source: &impl Source, day: i32) -> Result<u64, StoreError> {
     let entry = value::read(source, &keys::ledger(day)).map_err(|fault| fault.of(|| format!("day {day}")))?;
-    Ok(entry.and_then(|entry| entry.first_chunk().copied()).map_or(0, u64::from_be_bytes))
+    Ok(entry.map_or(0, |entry| parse(&entry)))
+}
+
+/// The credits in a stored day.
+pub(super) fn parse(entry: &[u8]) -> u64 {
+    entry.first_chunk().map_or(0, |credits| u64::from_be_bytes(*credits))
 }
 
 /// What is booked on `day` and in its month.

@@ -68,7 +68,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn parse(tree: &Tree, key: &[u8], head: &IVec) -> Result<Vec<(u64, EventRecord)>, Fault> {
+pub(super) fn parse(tree: &Tree, key: &[u8], head: &IVec) -> Result<Vec<(u64, EventRecord)>, Fault> {
     let first = keys::parse_seq(key).ok_or(Fault::Damaged)?;
     let page = value::join(tree, key, head)?;
     let events = serde_json::Deserializer::from_slice(&page).into_iter();

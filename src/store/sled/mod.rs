@@ -5,16 +5,23 @@
 //! group has written so far ([`txn`]), and answered once the group is on the disk. Reads go to the tree at once.
 
 mod callback;
+mod carve;
+mod check;
 mod claim;
 mod committer;
 mod due;
 mod durable;
+mod export;
+mod import;
 mod keys;
 mod ledger;
 mod log;
+mod offline;
 mod open;
 mod read;
+mod rebuild;
 mod record;
+mod recover;
 mod source;
 mod space;
 mod state;
@@ -23,6 +30,11 @@ mod tests;
 mod txn;
 mod value;
 mod write;
+
+pub use check::{Finding, Report, check};
+pub use export::{Exported, export};
+pub use import::{Imported, import};
+pub use recover::{Recovered, recover};
 
 use std::sync::Arc;
 

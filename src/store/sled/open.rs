@@ -15,9 +15,10 @@ use super::{
     SledStore, claim,
     committer::Committer,
     keys::{self, DueKey},
+    offline, rebuild,
     record::Card,
     space::Space,
-    state::{Head, Published, State, StoredTally, Tally},
+    state::{self, Head, Published, State, StoredTally, Tally},
     txn::engine,
     value,
 };
@@ -34,7 +35,7 @@ const OWED_AT_ONCE: usize = 4096;
 /// The file of the engine's settings, all of which are its defaults.
 const SETTINGS: &str = "conf";
 /// How long to wait for the owner before to let go of the files.
-const LOCK_WAIT: Duration = Duration::from_secs(2);
+pub(super) const LOCK_WAIT: Duration = Duration::from_secs(2);
 
 /// Opens the store on a thread of its own, where a panic of the engine is an answer and not the end.
 pub(super) fn open(
@@ -47,25 +48,23 @@ pub(super) fn open(
         .name("store-open".into())
         .spawn(move || open_here(&config, now, &policy))
         .map_err(|error| unreadable(&path, &error.to_string()))?;
-    opening.join().unwrap_or_else(|_| {
-        Err(unreadable(
-            &path,
-            "the engine gave up on its files; keep a copy of the folder and restore a backup",
-        ))
-    })
+    opening.join().unwrap_or_else(|_| Err(unreadable(&path, "the engine gave up on its files")))
 }
 
-fn unreadable(path: &Path, why: &str) -> StoreError {
+pub(super) fn unreadable(path: &Path, why: &str) -> StoreError {
     StoreError::Unreadable { path: path.display().to_string(), why: why.to_owned() }
 }
 
 fn open_here(config: &config::Store, now: Millis, policy: &Policy) -> Result<SledStore, StoreError> {
     let path = &config.path;
     let io = |error: io::Error| unreadable(path, &error.to_string());
+    offline::refuse_sealed(path)?;
     let is_missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
     let made = path.ancestors().take_while(is_missing).count();
     fs::create_dir_all(path).map_err(io)?;
     let db = engine_of(config)?;
+    offline::refuse_sealed(path)?; // whoever had the lock before may have moved its jobs
+    let db = rebuild::if_grown(config, db)?;
     let synced = File::open(path.join("db")).map_err(io)?;
     sync_files(path, &synced, made).map_err(io)?;
     let since = jiff::Timestamp::from_millisecond(now.0).unwrap_or_default();
@@ -90,7 +89,7 @@ fn open_here(config: &config::Store, now: Millis, policy: &Policy) -> Result<Sle
 
 /// The engine, after moving aside what it makes anew: snapshots that do not fit the log, and its settings, which it
 /// never syncs, so that a power loss during the very first start may leave half of them.
-fn engine_of(config: &config::Store) -> Result<Db, StoreError> {
+pub(super) fn engine_of(config: &config::Store) -> Result<Db, StoreError> {
     let path = &config.path;
     let opened = unlocked(config).or_else(|error| match error {
         sled::Error::Corruption { .. } if set_aside(path).is_ok_and(|moved| moved > 0) => unlocked(config),
@@ -98,7 +97,7 @@ fn engine_of(config: &config::Store) -> Result<Db, StoreError> {
     });
     opened.map_err(|error| {
         if !is_lock(&error) {
-            return unreadable(path, &format!("{error}; keep a copy of the folder and restore a backup"));
+            return unreadable(path, &error.to_string());
         }
         let owner = fs::read_to_string(owner_file(path)).unwrap_or_else(|_| "another process".into());
         StoreError::Locked { path: path.display().to_string(), owner }
@@ -127,7 +126,7 @@ fn is_lock(error: &sled::Error) -> bool {
     error.to_string().contains("could not acquire lock")
 }
 
-fn owner_file(path: &Path) -> PathBuf {
+pub(super) fn owner_file(path: &Path) -> PathBuf {
     path.join("owner")
 }
 
@@ -151,7 +150,7 @@ fn set_aside(path: &Path) -> io::Result<usize> {
 
 /// A file is only as durable as the folders that name it, `made` of which are new. At every start, since a process
 /// that was killed may have made them and not come to this.
-fn sync_files(path: &Path, db: &File, made: usize) -> io::Result<()> {
+pub(super) fn sync_files(path: &Path, db: &File, made: usize) -> io::Result<()> {
     let sync = |path: &Path| File::open(path)?.sync_all();
     db.sync_all()?;
     sync(&path.join(SETTINGS))?;
@@ -187,7 +186,7 @@ fn recall(tree: &Tree) -> Result<(State, Vec<DueKey>), StoreError> {
 /// A head that lies beyond any number that can have been given.
 fn lifted(tree: &Tree) -> Result<Head, StoreError> {
     let last = tree.scan_prefix([keys::EVENT]).keys().next_back().transpose().map_err(engine)?;
-    let newest = last.and_then(|key| keys::parse_seq(&key)).unwrap_or(0).saturating_add(1 << 32);
+    let newest = last.and_then(|key| keys::parse_seq(&key)).unwrap_or(0).saturating_add(state::LIFT);
     tracing::error!("the head of the event log is damaged; numbering goes on at {newest}");
     Ok(Head { newest, ..Head::default() })
 }

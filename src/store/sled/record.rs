@@ -16,7 +16,8 @@ pub(super) const PHASES: [&str; 7] = ["queued", "sending", "unknown", "held", "a
 /// States that a job ends in, in the order of their numbers.
 pub(super) const OUTCOMES: [&str; 3] = ["succeeded", "failed", "canceled"];
 
-const LENGTH: usize = 8 + 3 + 8 + 2 * 10;
+/// Bytes of a card.
+pub(super) const LENGTH: usize = 8 + 3 + 8 + 2 * 10;
 
 /// What the indexes and counters hold of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -26,6 +26,10 @@ pub(super) struct Head {
     pub(super) heard: Option<CallbackId>,
 }
 
+/// How far numbering is lifted when numbers beyond the newest that is known may have been given: more than any number of
+/// events between a backup and its use.
+pub(super) const LIFT: u64 = 1 << 32;
+
 /// Numbers of jobs, written with every group that moves them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tally {

@@ -162,6 +162,11 @@ impl Txn {
         self.set(key, None);
     }
 
+    /// Stores bytes as they are, header and all.
+    pub(super) fn put_raw(&mut self, key: &[u8], value: &[u8]) {
+        self.set(key, Some(value.into()));
+    }
+
     /// Stores a value under a key that has none.
     pub(super) fn put_new(&mut self, key: &[u8], payload: &[u8]) {
         self.put_over(key, payload, 0);

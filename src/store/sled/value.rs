@@ -13,7 +13,7 @@ pub(super) const SCHEMA: u16 = 1;
 /// Layout of the header itself.
 const LAYOUT: u8 = 1;
 /// Layout, checksum, schema, length of the payload.
-const HEADER: usize = 1 + 4 + 2 + 8;
+pub(super) const HEADER: usize = 1 + 4 + 2 + 8;
 /// Longest payload that needs no pieces, in bytes.
 pub(super) const SHORT: usize = MAX - HEADER;
 
@@ -71,6 +71,13 @@ fn checksum(header: &[u8], payload: &[u8]) -> u32 {
     sum.update(&header[5..HEADER]);
     sum.update(payload);
     sum.finalize()
+}
+
+/// Length of the payload whose header `bytes` begin with, if it needs no pieces.
+pub(super) fn length(bytes: &[u8]) -> Option<usize> {
+    let header = bytes.first_chunk::<HEADER>().filter(|header| header[0] == LAYOUT)?;
+    let length = u64::from_be_bytes(*header.last_chunk()?);
+    usize::try_from(length).ok().filter(|length| *length <= SHORT)
 }
 
 /// How many pieces follow the value `head`; none when it is not ours.

@@ -4,7 +4,7 @@ use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use reelhook::{
     app::{Incoming, Refused},
-    lifecycle::{Job, JobId, TaskId},
+    lifecycle::{JobId, TaskId},
     store::EventFilter,
 };
 
