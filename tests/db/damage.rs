@@ -77,7 +77,9 @@ async fn a_store_that_does_not_open_says_how_to_save_it_and_stays() {
     let mut log = fs::read(place.path("state/db")).unwrap();
     log[..64].fill(0xAA);
     fs::write(place.path("state/db"), &log).unwrap();
-    fs::write(place.path("state/conf"), "not a configuration").unwrap();
+    // Settings that cannot be read are made anew; these can, and are another engine's.
+    let settings = "use_compression: false\nsegment_size: 524288\nversion: 0.1\n";
+    fs::write(place.path("state/conf"), [settings.as_bytes(), &[0; 4]].concat()).unwrap();
     let before = place.files();
     let run = place.db(&["check"]).assert().code(1);
     run.stderr(
