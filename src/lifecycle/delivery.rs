@@ -47,6 +47,40 @@ pub enum DeliveryState {
     Exhausted,
 }
 
+/// One try at a delivery.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// When it began.
+    pub at: Millis,
+    /// How long it took, in milliseconds.
+    pub took: u64,
+    /// What came of it.
+    pub answer: Answer,
+    /// The HTTP status or the exit code, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<i32>,
+    /// For people: what the sink said or why nothing was heard of it, at most 300 characters.
+    pub detail: String,
+}
+
+/// What one try came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// The sink took it.
+    Delivered,
+    /// It did not; try again by the schedule, and not before this many milliseconds.
+    Failed {
+        /// What the sink asked for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        retry_after: Option<i64>,
+    },
+    /// It never will take this one.
+    Refused,
+    /// It wants nothing any more (HTTP 410).
+    Gone,
+}
+
 impl Delivery {
     /// What `rule` is owed for an event, due at once.
     #[must_use]

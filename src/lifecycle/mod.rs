@@ -16,7 +16,7 @@ mod phase;
 mod retry;
 mod step;
 
-pub use delivery::{Delivery, DeliveryState, SinkRule};
+pub use delivery::{Answer, Attempt, Delivery, DeliveryState, SinkRule};
 pub use event::{
     AskFault, Change, Event, EventKind, EventRecord, FetchFault, Note, Refusal, Report, Successor,
 };
