@@ -1,10 +1,11 @@
 //! `reelhook events`: the durable log, a page of it or live.
 
 use futures_util::StreamExt as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     client::{Client, Connection},
+    document::text,
     exit::Failure,
     feed::{self, Entry, Filter, Told},
     output::Output,
@@ -59,11 +60,12 @@ pub(crate) async fn run(args: Args, connection: &Connection, output: &Output) ->
 }
 
 async fn list(args: &List, client: &Client, output: &Output) -> Result<(), Failure> {
-    let (page, document) = feed::page(client, &args.filter, args.after, args.limit).await?;
+    let page = feed::page(client, &args.filter, args.after, args.limit.into()).await?;
     if output.is_json() {
-        return output.document(&document);
+        return output.document(&json!(page));
     }
-    let rows = page.data.iter().map(|entry| (cells(entry), details(&entry.data)));
+    let entries = page.data.iter().map(Entry::read).collect::<Result<Vec<_>, _>>()?;
+    let rows = entries.iter().map(|entry| (cells(entry), details(&entry.data)));
     output.rows_with(["SEQ", "TIME", "TYPE", "JOB"], "DATA", rows)?;
     if let Some(after) = page.next_cursor {
         output.note(&format!("there are more: --after {after}"));
@@ -100,10 +102,9 @@ fn cells(entry: &Entry) -> [String; 4] {
     [entry.seq.to_string(), entry.time.clone(), entry.kind.clone(), job]
 }
 
+/// The plain fields, for people: what an upstream said at length is in the JSON.
 fn details(data: &Value) -> String {
-    match data {
-        Value::Object(fields) if fields.is_empty() => String::new(),
-        Value::Null => String::new(),
-        data => data.to_string(),
-    }
+    let fields = data.as_object().into_iter().flatten();
+    let plain = fields.filter(|(name, value)| !value.is_object() && !value.is_array() && *name != "raw");
+    plain.map(|(name, value)| format!("{name}={}", text(value))).collect::<Vec<_>>().join(" ")
 }

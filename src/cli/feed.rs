@@ -76,17 +76,48 @@ pub(crate) enum Told {
     Back,
 }
 
-/// A page of the log after an event: what is read of it, and all that the server said.
-pub(crate) async fn page(
+/// What is read of a page, and all that the server said of its entries.
+pub(crate) type Entries = Page<Value>;
+
+/// One look at the log after an event. The server looks at so many events at a time: a page can be short, or empty, and
+/// not the last.
+pub(crate) async fn look(
     client: &Client,
     filter: &Filter,
     after: u64,
-    limit: u16,
-) -> Result<(Page<Entry>, Value), Failure> {
+    limit: usize,
+) -> Result<Entries, Failure> {
     let place = [("after", after.to_string()), ("limit", limit.to_string())];
     let request = client.request(Method::GET, &EVENTS).query(&filter.query()).query(&place);
-    let document = client.json(request).await?.document;
-    Ok((Page::read(&document)?, document))
+    Page::read(&client.json(request).await?.document)
+}
+
+/// So many events after an event, if there are as many.
+pub(crate) async fn page(
+    client: &Client,
+    filter: &Filter,
+    mut after: u64,
+    limit: usize,
+) -> Result<Entries, Failure> {
+    let mut found = Page { data: Vec::new(), next_cursor: None };
+    loop {
+        let page = look(client, filter, after, limit - found.data.len()).await?;
+        found.data.extend(page.data);
+        found.next_cursor = page.next_cursor;
+        match found.next_cursor.as_ref().and_then(|cursor| cursor.parse().ok()) {
+            Some(read_to) if found.data.len() < limit => after = read_to,
+            _ => return Ok(found),
+        }
+    }
+}
+
+impl Entry {
+    /// Reads an entry.
+    pub(crate) fn read(document: &Value) -> Result<Self, Failure> {
+        Self::deserialize(document).map_err(|error| {
+            Failure::new(Exit::Failure, format!("an event is not one that this version reads: {error}"))
+        })
+    }
 }
 
 /// The number of the newest event.
@@ -189,11 +220,8 @@ impl Reader<'_> {
         if message.id.is_none() || message.data.is_empty() {
             return Ok(None);
         }
-        let unread = |error: serde_json::Error| {
-            Failure::new(Exit::Failure, format!("an event is not one that this version reads: {error}"))
-        };
-        let document: Value = serde_json::from_str(&message.data).map_err(unread)?;
-        let entry = Entry::deserialize(&document).map_err(unread)?;
+        let document = serde_json::from_str(&message.data).unwrap_or_default();
+        let entry = Entry::read(&document)?;
         self.after = entry.seq;
         Ok(Some(Told::Event(entry, document)))
     }

@@ -1,6 +1,6 @@
 //! A page of a list, as every list of the API answers.
 
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::exit::{Exit, Failure};
@@ -25,7 +25,7 @@ impl Range {
 }
 
 /// A page.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Page<T> {
     pub(crate) data: Vec<T>,
     /// Where the next begins; none at the end.

@@ -135,6 +135,7 @@ impl<'a> Finishing<'a> {
         }
         let mut outcome = waiting.snapshot.job.outcome();
         if let (Ok(()), Some(folder)) = (&outcome, &self.folder) {
+            report.hide();
             outcome = download::save(self.client, &waiting.snapshot.job, folder, report.output).await;
         }
         report.done(&waiting.line, &waiting.snapshot, waiting.replayed, outcome)

@@ -31,7 +31,8 @@ const FROM_MILD_TO_BAD: [Exit; 12] = [
 
 pub(super) struct Report<'a> {
     pub(super) output: &'a Output,
-    progress: Progress<'a>,
+    /// None while nothing may move on the terminal.
+    progress: Option<Progress<'a>>,
     total: usize,
     done: usize,
     bad: usize,
@@ -44,9 +45,23 @@ pub(super) struct Report<'a> {
 
 impl<'a> Report<'a> {
     pub(super) fn new(output: &'a Output, total: usize) -> Self {
-        let mut progress = Progress::new(output);
-        progress.count("jobs", 0, total as u64);
-        Self { output, progress, total, done: 0, bad: 0, worst: None, created: 0, replayed: 0, credits: 0 }
+        let (progress, worst) = (None, None);
+        let mut report =
+            Self { output, progress, total, done: 0, bad: 0, worst, created: 0, replayed: 0, credits: 0 };
+        report.show();
+        report
+    }
+
+    /// Shows how many are done.
+    fn show(&mut self) -> &Progress<'a> {
+        let progress = self.progress.get_or_insert_with(|| Progress::new(self.output));
+        progress.count("jobs", self.done as u64, self.total as u64);
+        progress
+    }
+
+    /// Leaves the terminal to somebody else until the next line is done.
+    pub(super) fn hide(&mut self) {
+        self.progress = None;
     }
 
     /// A line whose job is not waited for.
@@ -111,12 +126,11 @@ impl<'a> Report<'a> {
         if let Some(failure) = failure {
             self.bad += 1;
             self.worst = worse(self.worst, failure.exit);
-            self.progress.note(&format!("line {}: {failure}", line.number));
+            self.show().note(&format!("line {}: {failure}", line.number));
         }
         self.done += 1;
-        self.progress.count("jobs", self.done as u64, self.total as u64);
         let output = self.output;
-        self.progress.aside(|| match output.is_json() {
+        self.show().aside(|| match output.is_json() {
             true => output.record(document),
             false => output.row_with([5, 9, 36], cells, ""),
         })
@@ -131,9 +145,12 @@ impl<'a> Report<'a> {
         let Some(worst) = worst else { return Ok(()) };
         let mut detail = format!("{bad} of {total} lines did not end well");
         if let Some((_, why)) = stopped {
-            detail = format!("{why}: {detail}, {} are left", total - done);
+            let left = total - done;
+            detail = format!(
+                "{why}: {detail} and {left} were not sent; the same command goes on and pays for no line twice"
+            );
         }
-        Err(Failure::new(worst, format!("{detail}; the same command goes on and pays for no line twice")))
+        Err(Failure::new(worst, detail))
     }
 }
 

@@ -15,9 +15,9 @@ use crate::cli::{
     webhook::{self, App, Taken},
 };
 
-const PAGE: u16 = 250;
-/// More than so many waiting events are not counted to the end.
-const COUNTED: usize = 2000;
+const PAGE: usize = 250;
+/// What waits is not counted to the end if that takes more questions.
+const QUESTIONS: usize = 20;
 
 pub(super) struct Forwarder<'a> {
     client: &'a Client,
@@ -71,7 +71,7 @@ impl<'a> Forwarder<'a> {
     /// The last words, at Ctrl-C.
     pub(super) async fn farewell(&self) -> Result<(), Failure> {
         let missed = match self.waiting().await {
-            Ok(Waiting { count: 0, .. }) => "0 events missed".to_owned(),
+            Ok(Waiting { count: 0, more: false, .. }) => "0 events missed".to_owned(),
             Ok(waiting) => format!("{} wait, and the same command goes on with them", waiting.describe()),
             Err(_) => "what happens meanwhile waits for the same command".to_owned(),
         };
@@ -94,13 +94,17 @@ impl<'a> Forwarder<'a> {
 
     async fn waiting(&self) -> Result<Waiting, Failure> {
         let mut waiting = Waiting { count: 0, more: false, last: None };
-        let mut after = Some(self.after());
-        while let (Some(place), false) = (after, waiting.more) {
-            let (page, _) = feed::page(self.client, &self.filter, place, PAGE).await?;
+        let mut after = self.after();
+        for _ in 0..QUESTIONS {
+            let page = feed::look(self.client, &self.filter, after, PAGE).await?;
+            if let Some(last) = page.data.last() {
+                waiting.last = Some(Entry::read(last)?.seq);
+            }
             waiting.count += page.data.len();
-            waiting.last = page.data.last().map(|entry| entry.seq).or(waiting.last);
-            after = page.next_cursor.and_then(|cursor| cursor.parse().ok());
-            waiting.more = after.is_some() && waiting.count >= COUNTED;
+            let next = page.next_cursor.and_then(|cursor| cursor.parse().ok());
+            waiting.more = next.is_some();
+            let Some(next) = next else { break };
+            after = next;
         }
         Ok(waiting)
     }
@@ -166,7 +170,7 @@ impl<'a> Forwarder<'a> {
         }
         let waiting = self.waiting().await?;
         self.goal = waiting.last;
-        if waiting.count == 0 {
+        if waiting.count == 0 && !waiting.more {
             self.output.note("all forwarded: 0 events missed");
         }
         Ok(())
@@ -175,7 +179,7 @@ impl<'a> Forwarder<'a> {
 
 impl Waiting {
     fn describe(&self) -> String {
-        if self.more { format!("more than {}", events(self.count)) } else { events(self.count) }
+        if self.more { format!("{} or more", events(self.count)) } else { events(self.count) }
     }
 }
 

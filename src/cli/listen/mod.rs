@@ -11,7 +11,7 @@ use self::{forward::Forwarder, state::Position};
 use super::{
     client::{Client, Connection},
     exit::Failure,
-    feed::{self, Filter},
+    feed::{self, Entry, Filter},
     output::Output,
     webhook::{self, App, Secret},
 };
@@ -48,12 +48,8 @@ pub(crate) async fn run(args: Args, connection: &Connection, output: &Output) ->
     let _only_one = state.lock()?;
     let from = if args.from_start { Some(0) } else { args.after };
     begin(&mut state, from, &client, output).await?;
-    output.note(&format!(
-        "forwarding {} to {}; the signing secret is {} (Ctrl-C ends it)",
-        args.events.join(", "),
-        args.forward_to,
-        secret.expose_secret()
-    ));
+    output.note(&format!("forwarding {} to {}; Ctrl-C ends it", args.events.join(", "), args.forward_to));
+    output.note(&format!("signing secret  {}", secret.expose_secret()));
     let app = App::new(args.forward_to, secret)?;
     let mut forwarder = Forwarder::new(&client, app, state, Filter::of_types(&args.events), output);
     tokio::select! {
@@ -84,7 +80,7 @@ async fn begin(
 /// Whether the event that was forwarded last is still the one at its place, as far as the log goes back.
 async fn is_of_this_log(position: &Position, client: &Client) -> Result<bool, Failure> {
     let (Some(id), Some(before)) = (&position.event_id, position.seq.checked_sub(1)) else { return Ok(true) };
-    let (page, _) = feed::page(client, &Filter::default(), before, 1).await?;
-    let there = page.data.first().filter(|entry| entry.seq == position.seq);
-    Ok(there.is_none_or(|entry| entry.id == *id))
+    let page = feed::look(client, &Filter::default(), before, 1).await?;
+    let there = page.data.first().map(Entry::read).transpose()?;
+    Ok(there.is_none_or(|entry| entry.seq != position.seq || entry.id == *id))
 }
