@@ -33,10 +33,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "JSONL", conflicts_with_all = ["Input", "deadline", "idempotency_key"])]
     from: Option<PathBuf>,
     /// With --from: another name makes new jobs of the same lines
-    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true, requires = "from")]
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     batch: String,
     /// With --from: send nothing if all would cost more; agrees to spend as much
-    #[arg(long, value_name = "CREDITS", requires = "from")]
+    #[arg(long, value_name = "CREDITS")]
     max_total_credits: Option<u64>,
     /// A label to find the job by; may be repeated
     #[arg(long = "tag", value_name = "TAG")]
@@ -104,6 +104,10 @@ pub(crate) async fn run(args: Args, connection: &Connection, output: &Output) ->
     let limit = args.wait.or(args.output.is_some().then_some(DEFAULT_WAIT));
     if let Some(from) = args.from.clone() {
         return batch::run(args.order(from, limit), &client, output).await;
+    }
+    // Said here, since clap demands nothing that conflicts with what is given.
+    if args.max_total_credits.is_some() || !args.batch.is_empty() {
+        return Err(Failure::usage("--max-total-credits and --batch go with --from"));
     }
     let body = args.body()?;
     let priced = client.post(&ESTIMATE, &body).await?;

@@ -34,11 +34,10 @@ fn submit(server: &str, text: &str, args: &[&str]) -> (assert_cmd::assert::Asser
     (run, folder)
 }
 
-/// The job of a prompt; its id is made of it.
+/// The job of a line; its id is made of its key.
 fn made(call: &Call, status: &str, phase: &str) -> Value {
     let mut job = job(1, status, phase);
-    let prompt = call.body["input"]["prompt"].as_str().unwrap_or("?").replace(' ', "-");
-    job["id"] = json!(format!("job_{prompt}"));
+    job["id"] = json!(format!("job_{}", call.header("idempotency-key").unwrap()));
     job
 }
 
@@ -262,19 +261,19 @@ fn an_end_that_is_told_before_the_answer_to_its_creation_counts() {
         ("POST /v1/jobs", _) => created(call),
         ("GET /v1/events", Some("9")) => {
             let mut ended = event(10, "job.held");
-            ended["job_id"] = json!("job_a-fox");
+            ended["job_id"] = json!("job_fox");
             Answer::stream(&[("job.held", Some(10), ended)])
         }
         ("GET /v1/events", Some("10")) => Answer::Silence,
         ("GET /v1/events", _) => Answer::stream(&[("reset", Some(0), json!({ "oldest": 1, "newest": 9 }))]),
         _ => {
             let mut job = job(5, "held", "held");
-            job["id"] = json!("job_a-fox");
+            job["id"] = json!("job_fox");
             Answer::job(200, &job)
         }
     });
-    let (run, _folder) = submit(&fake.url, "{\"prompt\":\"a fox\"}\n", &["--yes", "--wait"]);
-    run.code(10).stdout("1\theld\tjob_a-fox\n");
+    let (run, _folder) = submit(&fake.url, "{\"prompt\":\"a fox\",\"key\":\"fox\"}\n", &["--yes", "--wait"]);
+    run.code(10).stdout("1\theld\tjob_fox\n");
 }
 
 #[test]

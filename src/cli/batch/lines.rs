@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn keys_do_not_change_between_versions() {
-        assert_eq!(keys(r#"{"prompt":"a fox"}"#, ""), ["line-PINNED"]);
+        assert_eq!(keys(r#"{"prompt":"a fox"}"#, ""), ["line-b477885576570ccd9be6c1932bc6684c06848561"]);
     }
 
     #[test]
