@@ -2,11 +2,11 @@
 
 use reqwest::Method;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{
     client::{Client, Connection},
-    document::{self, text},
+    document,
     exit::Failure,
     output::Output,
     page::{Page, Range},
@@ -64,14 +64,14 @@ struct Delivery {
     id: String,
     state: String,
     sink: String,
-    #[serde(rename = "type", default)]
-    kind: Value,
+    #[serde(rename = "type")]
+    kind: String,
     job_id: Option<String>,
-    /// How many, or each.
-    #[serde(default)]
-    attempts: Value,
-    #[serde(default)]
-    due_at: Value,
+    /// Tries that were begun.
+    attempts: u64,
+    created_at: String,
+    /// None when it is over.
+    next_at: Option<String>,
 }
 
 pub(crate) async fn run(args: Args, connection: &Connection, output: &Output) -> Result<(), Failure> {
@@ -101,19 +101,18 @@ async fn list(args: &List, client: &Client, output: &Output) -> Result<(), Failu
     }
     let page: Page<Delivery> = Page::read(&document)?;
     let rows = page.data.into_iter().map(|delivery| {
-        let attempts =
-            delivery.attempts.as_array().map_or(text(&delivery.attempts), |each| each.len().to_string());
         [
-            delivery.id,
+            delivery.created_at,
             delivery.state,
             delivery.sink,
-            text(&delivery.kind),
+            delivery.kind,
+            delivery.attempts.to_string(),
+            delivery.next_at.unwrap_or_default(),
             delivery.job_id.unwrap_or_default(),
-            attempts,
-            text(&delivery.due_at),
+            delivery.id,
         ]
     });
-    output.rows(["ID", "STATE", "SINK", "EVENT", "JOB", "ATTEMPTS", "DUE"], rows)?;
+    output.rows(["CREATED", "STATE", "SINK", "EVENT", "TRIES", "NEXT", "JOB", "ID"], rows)?;
     if let Some(cursor) = page.next_cursor {
         output.note(&format!("there are more: --cursor {cursor}"));
     }

@@ -1,7 +1,7 @@
 //! `reelhook sinks`: where events go, whether they arrive, and what to send again.
 
 use jiff::Timestamp;
-use reqwest::Method;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
@@ -9,7 +9,7 @@ use super::{
     document::{self, text},
     exit::{Exit, Failure},
     output::Output,
-    page::{Page, Range},
+    page::Page,
     time,
 };
 
@@ -22,10 +22,7 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// List sinks
-    List {
-        #[command(flatten)]
-        range: Range,
-    },
+    List,
     /// Send a sample event to a sink; exit code 1 if it is not taken
     Test {
         /// Name of the sink
@@ -44,8 +41,8 @@ enum Command {
 pub(crate) async fn run(args: Args, connection: &Connection, output: &Output) -> Result<(), Failure> {
     let client = Client::new(connection)?;
     match args.command {
-        Command::List { range } => list(&range, &client, output).await,
-        Command::Test { name } => test(&client, &name, &json!({}), output).await,
+        Command::List => list(&client, output).await,
+        Command::Test { name } => test(&client, &name, &json!({}), output).await.map(drop),
         Command::Recover { name, since } => {
             let body = json!({ "since": time::rfc3339(since) });
             let reply = client.post(&["v1", "sinks", &name, "recover"], &body).await?;
@@ -54,37 +51,56 @@ pub(crate) async fn run(args: Args, connection: &Connection, output: &Output) ->
     }
 }
 
-/// Has the server send a sample event to a sink, and shows what came of it.
-pub(crate) async fn test(client: &Client, name: &str, body: &Value, output: &Output) -> Result<(), Failure> {
+/// Has the server send a sample event to a sink, and shows what came of it: the server's answer.
+pub(crate) async fn test(
+    client: &Client,
+    name: &str,
+    body: &Value,
+    output: &Output,
+) -> Result<Value, Failure> {
     let document = client.post(&["v1", "sinks", name, "test"], body).await?.document;
-    document::show(&document, output)?;
-    match document["delivered"].as_bool() {
-        Some(false) => {
-            let why = text(&document["detail"]);
-            Err(Failure::new(Exit::Failure, format!("`{name}` did not take the sample event: {why}")))
-        }
-        _ => Ok(()),
+    let attempt = &document["attempt"];
+    if output.is_json() {
+        output.document(&document)?;
+    } else {
+        document::show(attempt, output)?;
     }
+    if attempt["outcome"] == "delivered" {
+        return Ok(document);
+    }
+    let why = text(&attempt["detail"]);
+    Err(Failure::new(
+        Exit::Failure,
+        format!("`{name}` did not take the sample event: {why}; nothing was spent"),
+    ))
 }
 
-async fn list(range: &Range, client: &Client, output: &Output) -> Result<(), Failure> {
-    let request = client.request(Method::GET, &["v1", "sinks"]).query(&range.query().collect::<Vec<_>>());
-    let document = client.json(request).await?.document;
+/// What is read of a sink here.
+#[derive(Deserialize)]
+struct Sink {
+    name: String,
+    #[serde(rename = "type")]
+    kind: String,
+    events: Vec<String>,
+    failing_since: Option<String>,
+    disabled_at: Option<String>,
+    why: Option<String>,
+}
+
+async fn list(client: &Client, output: &Output) -> Result<(), Failure> {
+    let document = client.get(&["v1", "sinks"]).await?.document;
     if output.is_json() {
         return output.document(&document);
     }
-    let page: Page<Value> = Page::read(&document)?;
-    let rows = page.data.iter().map(|sink| {
-        let events = sink["events"].as_array().into_iter().flatten().map(text).collect::<Vec<_>>();
-        ["name", "type", "state", "target"]
-            .map(|field| text(&sink[field]))
-            .into_iter()
-            .chain([events.join(",")])
+    let page: Page<Sink> = Page::read(&document)?;
+    let rows = page.data.into_iter().map(|sink| {
+        let (state, since) = match (sink.disabled_at, sink.failing_since) {
+            (Some(at), _) => ("disabled", at),
+            (None, Some(at)) => ("failing", at),
+            (None, None) => ("well", String::new()),
+        };
+        let row = [sink.name, sink.kind, state.to_owned(), since, sink.events.join(",")];
+        (row, sink.why.unwrap_or_default())
     });
-    let rows = rows.map(|mut cells| std::array::from_fn(|_| cells.next().unwrap_or_default()));
-    output.rows(["NAME", "TYPE", "STATE", "TARGET", "EVENTS"], rows)?;
-    if let Some(cursor) = page.next_cursor {
-        output.note(&format!("there are more: --cursor {cursor}"));
-    }
-    Ok(())
+    output.rows_with(["NAME", "TYPE", "STATE", "SINCE", "EVENTS"], "WHY", rows)
 }

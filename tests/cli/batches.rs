@@ -1,6 +1,11 @@
 //! `submit --from`: a file of jobs, checked and priced before anything is sent, and paid for once.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use assert_cmd::Command;
 use predicates::prelude::*;
@@ -50,6 +55,15 @@ fn shop(create: impl Fn(&Call) -> Answer + Send + Sync + 'static) -> Fake {
 
 fn created(call: &Call) -> Answer {
     Answer::job(202, &made(call, "queued", "queued"))
+}
+
+/// The queue is full, and has room at once.
+fn full() -> Answer {
+    let mut answer = Answer::problem(429, "queue-full", "1000 jobs wait");
+    if let Answer::Whole { headers, .. } = &mut answer {
+        headers.push(("retry-after", "0".to_owned()));
+    }
+    answer
 }
 
 fn sent(fake: &Fake) -> Vec<Call> {
@@ -180,13 +194,7 @@ fn lines_become_requests_with_the_tags_and_metadata_of_the_flags() {
 #[test]
 fn a_full_queue_is_waited_for_and_not_failed() {
     let fake = shop(|call| match call.nth {
-        0 => {
-            let mut answer = Answer::problem(429, "queue-full", "1000 jobs wait");
-            if let Answer::Whole { headers, .. } = &mut answer {
-                headers.push(("retry-after", "0".to_owned()));
-            }
-            answer
-        }
+        0 => full(),
         _ => created(call),
     });
     let (run, _folder) = submit(&fake.url, SHOTS, &["--yes"]);
@@ -257,14 +265,19 @@ fn a_wait_that_runs_out_tells_what_is_still_running() {
 
 #[test]
 fn an_end_that_is_told_before_the_answer_to_its_creation_counts() {
-    let fake = shop(|call| match (call.route(), call.header("last-event-id")) {
-        ("POST /v1/jobs", _) => created(call),
+    let told = AtomicBool::new(false);
+    let fake = shop(move |call| match (call.route(), call.header("last-event-id")) {
+        ("POST /v1/jobs", _) if told.load(Ordering::SeqCst) => created(call),
+        ("POST /v1/jobs", _) => full(),
         ("GET /v1/events", Some("9")) => {
             let mut ended = event(10, "job.held");
             ended["job_id"] = json!("job_fox");
             Answer::stream(&[("job.held", Some(10), ended)])
         }
-        ("GET /v1/events", Some("10")) => Answer::Silence,
+        ("GET /v1/events", Some("10")) => {
+            told.store(true, Ordering::SeqCst);
+            Answer::Silence
+        }
         ("GET /v1/events", _) => Answer::stream(&[("reset", Some(0), json!({ "oldest": 1, "newest": 9 }))]),
         _ => {
             let mut job = job(5, "held", "held");

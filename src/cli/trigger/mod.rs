@@ -44,7 +44,7 @@ pub(crate) async fn run(args: Args, connection: &Connection, output: &Output) ->
     let kind = args.event.name();
     let url = match (args.target.forward_to, args.target.sink) {
         (Some(url), _) => url,
-        (None, Some(sink)) => return sinks::test(&client, &sink, &json!({ "type": kind }), output).await,
+        (None, Some(sink)) => return to_sink(&client, &sink, &kind, output).await,
         (None, None) => return Err(Failure::usage("name --forward-to or --sink")),
     };
     let secret = match args.secret.read()? {
@@ -71,6 +71,14 @@ pub(crate) async fn run(args: Args, connection: &Connection, output: &Output) ->
         ["STATUS", "TYPE", "ID", "TIME"],
         [[taken.status.as_u16().to_string(), kind, id, format!("{ms} ms")]],
     )
+}
+
+async fn to_sink(client: &Client, sink: &str, kind: &str, output: &Output) -> Result<(), Failure> {
+    let sent = sinks::test(client, sink, &json!({ "type": kind }), output).await?;
+    if sent["type"] != kind {
+        output.note(&format!("the server sent its own test event to `{sink}`, and not {kind}"));
+    }
+    Ok(())
 }
 
 fn kind(text: &str) -> Result<EventKind, String> {
