@@ -19,7 +19,7 @@ use crate::{
     app::{Addresses, App, AppError},
     clock::Clock,
     config::Config,
-    inbound::{self, Context, Keys},
+    inbound::{self, Context, Feed, Keys},
     keys::KeyFileError,
     lifecycle::{Millis, Policy},
     outbound::{
@@ -100,7 +100,7 @@ impl Server {
             App::new(Arc::clone(&config), Arc::clone(&store) as Arc<dyn Store>, clock, addresses).await?;
         let app = Arc::new(app);
         let guard = Guard::new(config.egress.allow.clone());
-        let downloader = Downloader::new(Arc::clone(&archive), guard, config.download.clone())?;
+        let downloader = Downloader::new(Arc::clone(&archive), guard.clone(), config.download.clone())?;
         let upstream = Upstream::new(&config.upstream)?;
         let streams = CancellationToken::new();
         let ready = Arc::new(AtomicBool::new(false));
@@ -109,6 +109,8 @@ impl Server {
             app: Arc::clone(&app),
             archive: Arc::clone(&archive),
             keys,
+            guard,
+            feed: Feed::start(Arc::clone(&app), streams.clone()),
             stop: streams.clone(),
             ready: Arc::clone(&ready),
         });

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
+use url::Url;
 
 use super::{App, AppError, trace};
 use crate::{
@@ -17,6 +18,10 @@ use crate::{
 pub struct NewRequest {
     /// The upstream's own body.
     pub input: Value,
+    /// It was written for the upstream: a field that looks misspelt passes, as it would there.
+    pub verbatim: bool,
+    /// Where a client of the upstream's routes wants to be called in the upstream's shape.
+    pub callback_url: Option<Url>,
     /// Labels; at most 10 of 64 characters.
     pub tags: Vec<String>,
     /// The caller's own data; at most 4 KiB.
@@ -58,6 +63,9 @@ pub struct Document {
     /// The caller's own data.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub metadata: Map<String, Value>,
+    /// Where a client of the upstream's routes wants to be called in the upstream's shape.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub callback_url: Option<Url>,
 }
 
 /// A job that exists, durably.
@@ -87,6 +95,12 @@ impl App {
             .map_err(AppError::Invalid)
     }
 
+    /// The same for an input that the upstream takes as it is, or that was taken before.
+    pub(super) fn estimate_verbatim(&self, input: &Value) -> Result<Checked, AppError> {
+        models::check_verbatim(input, &self.config.upstream.default_model, &self.config.pricing)
+            .map_err(AppError::Invalid)
+    }
+
     /// Creates a job for the caller named `owner`. It exists durably when this returns.
     ///
     /// # Errors
@@ -94,7 +108,11 @@ impl App {
     pub async fn create(&self, request: NewRequest, owner: &str) -> Result<Created, AppError> {
         let checked = self.check(&request)?;
         let now = self.now();
-        let document = Document { input: checked.body.clone(), metadata: request.metadata.clone() };
+        let document = Document {
+            input: checked.body.clone(),
+            metadata: request.metadata.clone(),
+            callback_url: request.callback_url.clone(),
+        };
         let key = request.idempotency_key.clone().map(|key| IdempotencyKey {
             owner: owner.to_owned(),
             key,
@@ -151,7 +169,11 @@ impl App {
 
     fn check(&self, request: &NewRequest) -> Result<Checked, AppError> {
         let mut wrong = own_fields(request, self.now());
-        let checked = match self.estimate(&request.input) {
+        let estimate = match request.verbatim {
+            true => self.estimate_verbatim(&request.input),
+            false => self.estimate(&request.input),
+        };
+        let checked = match estimate {
             Ok(checked) => checked,
             Err(AppError::Invalid(more)) => {
                 wrong.extend(more);
@@ -236,12 +258,16 @@ fn own_fields(request: &NewRequest, now: Millis) -> Vec<FieldError> {
 
 /// What makes two requests the same: everything that was asked for, in whatever order its members stand.
 fn fingerprint(request: &NewRequest) -> [u8; 32] {
-    let canonical = json!({
+    let mut canonical = json!({
         "input": request.input,
         "tags": request.tags,
         "metadata": request.metadata,
         "max_credits": request.max_credits,
         "deadline": request.deadline,
     });
+    // Not named where there is none: keys outlive versions that knew of none.
+    if let Some(url) = &request.callback_url {
+        canonical["callback_url"] = url.as_str().into();
+    }
     Sha256::digest(canonical.to_string()).into()
 }

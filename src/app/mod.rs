@@ -6,6 +6,7 @@ mod create;
 mod decide;
 mod live;
 mod remarks;
+mod task;
 mod trace;
 
 use std::{sync::Arc, time::Duration};
@@ -19,6 +20,7 @@ pub use create::{Created, Deadline, Document, NewRequest};
 pub use decide::Resolution;
 pub use live::{Pause, Progress, Until};
 pub use remarks::remarks;
+pub use task::task_shape;
 
 use crate::{
     clock::Clock,

@@ -9,7 +9,9 @@ mod callback;
 mod callbacks;
 mod conditional;
 mod decisions;
+mod dropin;
 mod events;
+mod feed;
 mod fields;
 mod files;
 mod finish;
@@ -21,6 +23,7 @@ mod pages;
 mod problem;
 mod routes;
 mod serve;
+mod sse;
 mod stats;
 mod stream;
 mod view;
@@ -39,9 +42,13 @@ use tracing_actix_web::TracingLogger;
 
 pub use auth::Keys;
 pub use callback::callback;
+pub use feed::Feed;
 pub use routes::api;
 
-use crate::{app::App, outbound::archive::Archive};
+use crate::{
+    app::App,
+    outbound::{archive::Archive, egress::Guard},
+};
 
 /// What every request can reach.
 pub struct Context {
@@ -51,6 +58,10 @@ pub struct Context {
     pub archive: Arc<Archive>,
     /// Who may do what.
     pub keys: Keys,
+    /// Judges the addresses that clients ask us to call.
+    pub guard: Guard,
+    /// The event log, read once for all who follow it.
+    pub feed: Feed,
     /// Cancelled when the process is about to stop: streams and waits end, new jobs are refused.
     pub stop: CancellationToken,
     /// The store is open and both listeners serve.

@@ -9,7 +9,7 @@ use actix_web::{
 
 use super::{
     auth::{self, Access},
-    callbacks, decisions, events, files, health, jobs, openapi, pages, problem, stats,
+    callbacks, decisions, dropin, events, files, health, jobs, openapi, pages, problem, stats,
 };
 use crate::keys::Scope;
 
@@ -41,6 +41,8 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         get("/v1/callbacks/{id}", Key(Read), callbacks::show),
         get("/v1/stats", Key(Read), stats::stats),
         get("/v1/models", Key(Read), stats::models),
+        post("/api/v1/videos/generations", Key(Submit), dropin::submit),
+        get("/api/v1/tasks/{id}", Key(Read), dropin::task),
         get("/media/{job_id}/{name}", Open, files::media),
         head("/media/{job_id}/{name}", Open, files::media),
         get("/livez", Open, health::live),
