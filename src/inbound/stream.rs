@@ -67,7 +67,7 @@ impl Follower {
             job: None,
             ended: false,
             progress: None,
-            heartbeat_at: Instant::now(),
+            heartbeat_at: Instant::now() + HEARTBEAT,
             over: false,
         }
     }
@@ -138,9 +138,7 @@ impl Follower {
                 return None;
             }
             if self.ready.is_empty() && !self.over && self.heartbeat_at <= Instant::now() {
-                let place = (self.told != Some(self.after)).then_some(self.after);
-                self.told = Some(self.after);
-                self.ready.push_back(sse::heartbeat(place));
+                self.say_place();
             }
         }
     }
@@ -158,6 +156,10 @@ impl Follower {
         if !page.more {
             self.feed = Some(feed);
             self.finish().await;
+            // So that who comes back begins here, whatever the filter left out.
+            if !self.over && self.told != Some(self.after) {
+                self.say_place();
+            }
         }
         Ok(())
     }
@@ -196,6 +198,12 @@ impl Follower {
         self.after = self.after.max(stretch.read_to);
         self.finish().await;
         Ok(())
+    }
+
+    fn say_place(&mut self) {
+        let place = Some(self.after).filter(|_| self.told != Some(self.after));
+        self.told = Some(self.after);
+        self.ready.push_back(sse::heartbeat(place));
     }
 
     fn take(&mut self, entry: &Entry) {
