@@ -87,10 +87,16 @@ async fn a_reader_that_falls_far_behind_loses_nothing_and_holds_up_nobody() {
     let mut quick = Stream::after(&world, "/v1/events", 0).await;
     let ((), seen) = tokio::join!(flood(&world, EVENTS, "x"), quick.seqs(EVENTS));
     assert_eq!(seen, numbers(1..=EVENTS as u64));
+    let seqs =
+        tokio::time::timeout(PATIENCE, read_seqs(&mut slow, EVENTS)).await.expect("events are missing");
+    assert_eq!(seqs, numbers(1..=EVENTS as u64));
+}
+
+/// The numbers of so many events, as they come.
+async fn read_seqs(reader: &mut TcpStream, count: usize) -> Vec<u64> {
     let (mut text, mut chunk, mut seqs) = (String::new(), vec![0; 64 * 1024], Vec::new());
-    while seqs.len() < EVENTS {
-        let read =
-            tokio::time::timeout(PATIENCE, slow.read(&mut chunk)).await.expect("it is silent").unwrap();
+    while seqs.len() < count {
+        let read = reader.read(&mut chunk).await.unwrap();
         assert!(read > 0, "the stream ended");
         text.push_str(std::str::from_utf8(&chunk[..read]).unwrap());
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
@@ -98,7 +104,7 @@ async fn a_reader_that_falls_far_behind_loses_nothing_and_holds_up_nobody() {
         seqs.extend(ids.filter(|seq| *seq > 0));
         text.drain(..whole);
     }
-    assert_eq!(seqs, numbers(1..=EVENTS as u64));
+    seqs
 }
 
 /// A connection that takes next to nothing until it is read from.
