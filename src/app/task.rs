@@ -121,4 +121,31 @@ mod tests {
             assert!(canceled["error_message"].as_str().unwrap().contains(part), "{canceled}");
         }
     }
+
+    #[test]
+    fn our_own_reader_of_the_upstream_understands_it() {
+        let file = StoredFile {
+            name: "a.mp4".into(),
+            location: String::new(),
+            bytes: 1,
+            sha256: String::new(),
+            content_type: "video/mp4".into(),
+        };
+        let link = |name: &str| format!("https://videos.example.com/{name}").parse().unwrap();
+        for (job, class, urls) in [
+            (job(Phase::Sending), Class::Running, vec![]),
+            (
+                settled(Outcome::Stored { files: vec![file] }),
+                Class::Succeeded,
+                vec![link("a.mp4").to_string()],
+            ),
+            (settled(Outcome::Canceled { may_still_charge: true }), Class::Failed, vec![]),
+        ] {
+            let body = task_shape(&job, Some("a reason"), link).to_string();
+            let ours = job.id.to_string();
+            let read = reply::read_task(200, None, body.as_bytes(), Some(&ours), &Mapping::default());
+            let TaskAnswer::Known(report) = read else { panic!("{read:?}") };
+            assert_eq!((report.class, report.task_id, report.urls), (Some(class), Some(ours), urls));
+        }
+    }
 }

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     app::{App, AppError, NewRequest},
     lifecycle::{Job, JobId, TaskId},
-    outbound::egress::{Denied, Guard},
+    outbound::egress::Guard,
     provider::request::valid_task_id,
 };
 
@@ -47,7 +47,7 @@ pub(super) async fn submit(
     };
     let callback_url = match input.remove(CALLBACK_URL) {
         None | Some(Value::Null) => None,
-        Some(url) => Some(register_callback(&url, &context.guard).await?),
+        Some(url) => Some(register_callback(&url, &context.guard)?),
     };
     let new = NewRequest {
         input: Value::Object(input),
@@ -66,19 +66,16 @@ pub(super) async fn submit(
 }
 
 /// The client's own `callback_url`, to be called in the upstream's shape once the job has ended. The upstream never
-/// sees it. A name that cannot be looked up just now passes: it is judged again when it is called.
-async fn register_callback(url: &Value, guard: &Guard) -> Result<Url, Problem> {
+/// sees it. What only a look-up can tell, the guard judges before each call.
+fn register_callback(url: &Value, guard: &Guard) -> Result<Url, Problem> {
     let refused = |code, detail| Problem::invalid_at(&format!("/{CALLBACK_URL}"), code, detail);
     let Some(text) = url.as_str() else {
         return Err(refused("wrong_type", format!("{CALLBACK_URL} must be a string: an absolute https URL")));
     };
-    let judged = match guard.admit(text).await {
-        Ok(admitted) => Ok(admitted.url),
-        Err(denied) if denied.is_transient() => guard.judge(text).map(|judged| judged.url),
-        Err(denied) => Err(denied),
-    };
-    let why = |denied: Denied| refused("not_reachable", format!("{CALLBACK_URL} cannot be called: {denied}"));
-    judged.map_err(why)
+    let judged = guard.judge(text);
+    let judged =
+        judged.map_err(|why| refused("denied", format!("{CALLBACK_URL} cannot be called: {why}")))?;
+    Ok(judged.url)
 }
 
 /// `GET /api/v1/tasks/{id}`
