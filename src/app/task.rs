@@ -131,7 +131,7 @@ mod tests {
             sha256: String::new(),
             content_type: "video/mp4".into(),
         };
-        let link = |name: &str| format!("https://videos.example.com/{name}").parse().unwrap();
+        let link = |name: &str| format!("https://videos.example.com/{name}").parse::<Url>().unwrap();
         for (job, class, urls) in [
             (job(Phase::Sending), Class::Running, vec![]),
             (
