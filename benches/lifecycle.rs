@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Context;
 use reelhook::lifecycle::{
-    Duty, Event, FetchPolicy, Job, JobId, Millis, NewJob, Note, Policy, PollPolicy, Report, StoredFile,
+    Duty, Event, DeliveryPolicy, FetchPolicy, Job, JobId, Millis, NewJob, Note, Policy, PollPolicy, Report, StoredFile,
     TaskId,
 };
 
@@ -78,5 +78,6 @@ fn policy() -> Policy {
         },
         fetch: FetchPolicy { attempts: 8, backoff: 2_000, max_backoff: 120_000, give_up_after: 86_400_000 },
         sinks: Vec::new(),
+        delivery: DeliveryPolicy::default(),
     }
 }

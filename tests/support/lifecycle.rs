@@ -1,7 +1,7 @@
 //! What the tests of the lifecycle share: a policy, a job, and the judge of a single step.
 
 use reelhook::lifecycle::{
-    Change, Cost, Duty, Event, EventKind, FetchPolicy, Job, JobId, Millis, NewJob, Outcome, Phase, Policy,
+    Change, Cost, Duty, Event, DeliveryPolicy, EventKind, FetchPolicy, Job, JobId, Millis, NewJob, Outcome, Phase, Policy,
     PollPolicy, Report, Reservation, SinkRule, TaskId,
 };
 
@@ -31,6 +31,7 @@ pub(crate) fn policy() -> Policy {
             give_up_after: 24 * 3_600_000,
         },
         sinks: vec![SinkRule { name: "app".into(), events }],
+        delivery: DeliveryPolicy::default(),
     }
 }
 

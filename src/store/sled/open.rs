@@ -15,7 +15,7 @@ use super::{
     SledStore, claim,
     committer::Committer,
     keys::{self, DueKey},
-    offline, rebuild,
+    offline, outbox, rebuild,
     record::Card,
     space::Space,
     state::{self, Head, Published, State, StoredTally, Tally},
@@ -216,6 +216,12 @@ fn set_right(store: &SledStore, state: &State, now: Millis, policy: &Policy) -> 
     loop {
         let policy = Arc::clone(&policy);
         if store.committer.judge_blocking(move |txn| claim::release_leases(txn, now, &policy))? == 0 {
+            break;
+        }
+    }
+    loop {
+        let policy = Arc::clone(&policy);
+        if store.committer.judge_blocking(move |txn| outbox::release(txn, now, &policy.delivery))? == 0 {
             break;
         }
     }

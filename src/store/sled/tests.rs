@@ -32,7 +32,7 @@ fn new(job: &Job) -> New {
 }
 
 fn policy() -> Policy {
-    use crate::lifecycle::{FetchPolicy, PollPolicy};
+    use crate::lifecycle::{DeliveryPolicy, FetchPolicy, PollPolicy};
     Policy {
         lease: 1,
         submit_lease: 1,
@@ -48,6 +48,7 @@ fn policy() -> Policy {
         },
         fetch: FetchPolicy { attempts: 1, backoff: 1, max_backoff: 1, give_up_after: 1 },
         sinks: Vec::new(),
+        delivery: DeliveryPolicy::default(),
     }
 }
 
