@@ -27,7 +27,8 @@ pub(super) fn render(config: &Config, policy: &DeliveryPolicy, viewer: &Viewer) 
         let Rendering { delivery, job, .. } = rendering;
         let own = delivery.notify.and_then(|at| job.notify.get(usize::from(at)));
         if own.is_some_and(|own| own.format == NotifyFormat::Upstream) {
-            let link = |file: &crate::lifecycle::StoredFile| viewer.links.media_url(job.id, &file.name).into();
+            let link =
+                |file: &crate::lifecycle::StoredFile| viewer.links.media_url(job.id, &file.name).into();
             return bytes(&task(job, link));
         }
         let format = formats.get(&delivery.lane).copied().unwrap_or_default();
@@ -45,12 +46,18 @@ pub(super) fn ping(format: Format, id: EventId, now: Millis, source: &str) -> By
 fn body(format: Format, delivery: &Delivery, mut job: Value, source: &str) -> Bytes {
     let Delivery { kind, event_id, created_at, job_id, .. } = delivery;
     let subject = job_id.to_string();
-    let mut write = |job: &Value| {
+    let write = |job: &Value| {
         let data = json!({ "job": job });
         bytes(&envelope(format, *kind, *event_id, *created_at, Some(&subject), data, source))
     };
     let mut written = write(&job);
-    for (member, emptied) in [("input", json!({})), ("metadata", json!({})), ("notices", json!([])), ("tags", json!([])), ("files", json!([]))] {
+    for (member, emptied) in [
+        ("input", json!({})),
+        ("metadata", json!({})),
+        ("notices", json!([])),
+        ("tags", json!([])),
+        ("files", json!([])),
+    ] {
         if written.len() < MAX_BODY {
             break;
         }
