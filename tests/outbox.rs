@@ -25,10 +25,13 @@ use support::{PATIENCE, World, order};
 
 const SECRET: &str = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
+/// `webhook-id` and body.
+type Told = (String, Vec<u8>);
+
 /// The team's app: it notes what it is told, and answers as a test has it.
 struct Receiver {
     url: String,
-    told: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    told: Arc<Mutex<Vec<Told>>>,
     status: Arc<AtomicU16>,
     changed: Arc<tokio::sync::Notify>,
     server: ServerHandle,
@@ -76,12 +79,12 @@ impl Receiver {
         self.status.store(status, Ordering::SeqCst);
     }
 
-    fn told(&self) -> Vec<(String, Vec<u8>)> {
+    fn told(&self) -> Vec<Told> {
         self.told.lock().unwrap().clone()
     }
 
     /// What was told, once it is so much.
-    async fn heard(&self, times: usize) -> Vec<(String, Vec<u8>)> {
+    async fn heard(&self, times: usize) -> Vec<Told> {
         let enough = async {
             while self.told().len() < times {
                 self.changed.notified().await;

@@ -77,10 +77,9 @@ async fn a_store_that_does_not_open_says_how_to_save_it_and_stays() {
     let mut log = fs::read(place.path("state/db")).unwrap();
     log[..64].fill(0xAA);
     fs::write(place.path("state/db"), &log).unwrap();
-    // Settings that cannot be read are made anew; these can, and are another engine's.
-    let settings = "use_compression: false\nsegment_size: 524288\nversion: 0.1\n";
-    fs::write(place.path("state/conf"), [settings.as_bytes(), &[0; 4]].concat()).unwrap();
     let before = place.files();
+    place.serve().assert().code(1).stderr(predicate::str::contains("its log holds whole records of 9"));
+    assert_eq!(place.files(), before, "a start leaves it to be saved");
     let run = place.db(&["check"]).assert().code(1);
     run.stderr(
         predicate::str::contains("does not open").and(predicate::str::contains("reelhook db recover FILE")),
@@ -135,5 +134,31 @@ async fn a_key_whose_job_is_gone_makes_no_second_one() {
     let (other, _) = recovered(&place, &[]);
     let store = other.open();
     assert_eq!(get(&store, id(QUEUED)).await.phase, Phase::Held { why: Why::Restored });
+    closed(store).await;
+}
+
+#[tokio::test]
+async fn no_start_writes_over_jobs_that_the_engine_does_not_find() {
+    let place = Place::new();
+    seed(&place).await;
+    for file in fs::read_dir(place.path("state")).unwrap().map(Result::unwrap) {
+        if file.file_name().to_string_lossy().starts_with("snap.") {
+            fs::remove_file(file.path()).unwrap();
+        }
+    }
+    let whole = fs::read(place.path("state/db")).unwrap();
+    let mut headless = whole.clone();
+    headless[..64].fill(0xAA);
+    fs::write(place.path("state/db"), headless).unwrap();
+    let before = place.files();
+    place.serve().assert().code(1).stderr(predicate::str::contains("does not open"));
+    assert_eq!(place.files(), before);
+    fs::write(place.path("state/db"), whole).unwrap();
+    let store = place.open();
+    assert_eq!(
+        get(&store, id(AWAITING)).await.phase_name(),
+        "awaiting",
+        "without a snapshot alone nothing is lost"
+    );
     closed(store).await;
 }

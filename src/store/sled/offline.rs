@@ -13,7 +13,10 @@ use std::{
 use rustix::fs::statvfs;
 use sled::{Db, Tree};
 
-use super::open::{self, LOCK_WAIT, owner_file};
+use super::{
+    carve, keys,
+    open::{self, LOCK_WAIT, owner_file},
+};
 use crate::{config, store::StoreError};
 
 /// The engine's log, which its owner holds a lock on.
@@ -58,6 +61,11 @@ impl Held {
         }
     }
 
+    /// The engine's log. Only here is it as the engine left it: to open a copy may change that copy.
+    pub(super) fn log(&self) -> PathBuf {
+        self.path.join(LOG)
+    }
+
     /// Marks the store so that no server ever starts on it. Durable when it returns.
     pub(super) fn seal(&self, note: &str) -> io::Result<()> {
         let path = self.path.join(SEAL);
@@ -71,7 +79,9 @@ impl Held {
     pub(super) fn copy(&self, scratch: Option<&Path>, min_free: u64) -> Result<Copy, StoreError> {
         let beside = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let within = scratch.or(beside).unwrap_or(Path::new("."));
-        let folder = within.join(format!(".reelhook-copy-{}", std::process::id()));
+        // In a container, where all processes have one number, a killed one may have left its copy.
+        let unique = format!("{}-{}", std::process::id(), jiff::Timestamp::now().as_nanosecond());
+        let folder = within.join(format!(".reelhook-copy-{unique}"));
         let failed = |error: io::Error| StoreError::Uncopied {
             path: folder.display().to_string(),
             why: error.to_string(),
@@ -128,13 +138,8 @@ pub(super) struct Copy {
 }
 
 impl Copy {
-    /// The engine's log in it.
-    pub(super) fn log(&self) -> PathBuf {
-        self.folder.join(LOG)
-    }
-
     /// Opens the copy and lets `look` look at it, on a thread of its own, where a panic of the engine is an answer and
-    /// not the end.
+    /// not the end. An engine that finds no job where the store's log holds some has lost its way.
     pub(super) fn look<T: Send>(
         &self,
         cache: u64,
@@ -144,15 +149,31 @@ impl Copy {
         let looked = thread::scope(|scope| {
             scope
                 .spawn(|| {
-                    let db: Db = open::engine_of(&config)?;
+                    let opened = open::engine_anew(&config);
+                    let db: Db = opened.map_err(|error| open::unreadable(&self.of, &error.to_string()))?;
+                    self.refuse_hollow(&db)?;
                     Ok::<T, StoreError>(look(&db))
                 })
                 .join()
         });
         match looked {
-            Ok(Err(StoreError::Unreadable { why, .. })) => Err(open::unreadable(&self.of, &why)),
-            Ok(other) => other,
+            Ok(looked) => looked,
             Err(_) => Err(open::unreadable(&self.of, "the engine gave up on its files")),
+        }
+    }
+
+    fn refuse_hollow(&self, tree: &Tree) -> Result<(), StoreError> {
+        if tree.scan_prefix([keys::JOB]).next().is_some() {
+            return Ok(());
+        }
+        let records = carve::records(&self.of.join(LOG));
+        let records = records.map_err(|error| open::unreadable(&self.of, &error.to_string()))?;
+        match records.len() {
+            0 => Ok(()),
+            count => {
+                let why = format!("the engine finds no job, and its log holds whole records of {count}");
+                Err(open::unreadable(&self.of, &why))
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     io,
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     thread,
@@ -15,7 +16,8 @@ use super::{
     SledStore, claim,
     committer::Committer,
     keys::{self, DueKey, PendingKey},
-    offline, outbox, rebuild,
+    offline::{self, Held},
+    outbox, rebuild,
     record::Card,
     space::Space,
     state::{self, Head, Published, State, StoredTally, Tally},
@@ -34,6 +36,8 @@ const CLOCK_STEP: i64 = 60_000;
 const OWED_AT_ONCE: usize = 4096;
 /// The file of the engine's settings, all of which are its defaults.
 const SETTINGS: &str = "conf";
+/// Bytes of a segment of the engine's log.
+const SEGMENT: usize = 512 << 10;
 /// How long to wait for the owner before to let go of the files.
 pub(super) const LOCK_WAIT: Duration = Duration::from_secs(2);
 
@@ -94,14 +98,22 @@ fn open_here(config: &config::Store, now: Millis, policy: &Policy) -> Result<Sle
     Ok(store)
 }
 
-/// The engine, after moving aside what it makes anew: snapshots that do not fit the log, and its settings, which it
-/// never syncs, so that a power loss during the very first start may leave half of them.
+/// The engine on a store's own files.
+///
+/// Of a log that it cannot follow it takes the room for free, and what is in it is soon written over. So it has to find the
+/// jobs in a copy first wherever its snapshot does not fit, or where there is none and the log is damaged.
 pub(super) fn engine_of(config: &config::Store) -> Result<Db, StoreError> {
     let path = &config.path;
-    let opened = unlocked(config).or_else(|error| match error {
-        sled::Error::Corruption { .. } if set_aside(path).is_ok_and(|moved| moved > 0) => unlocked(config),
-        other => Err(other),
-    });
+    if is_doubtful(path).map_err(|error| unreadable(path, &error.to_string()))? {
+        try_out(config)?;
+    }
+    let opened = match unlocked(config) {
+        Err(sled::Error::Corruption { .. }) => {
+            try_out(config)?;
+            engine_anew(config)
+        }
+        opened => opened,
+    };
     opened.map_err(|error| {
         if !is_lock(&error) {
             return unreadable(path, &error.to_string());
@@ -109,6 +121,56 @@ pub(super) fn engine_of(config: &config::Store) -> Result<Db, StoreError> {
         let owner = fs::read_to_string(owner_file(path)).unwrap_or_else(|_| "another process".into());
         StoreError::Locked { path: path.display().to_string(), owner }
     })
+}
+
+/// The engine, after moving aside what it makes anew: snapshots that do not fit the log, and its settings, which it
+/// never syncs, so that a power loss during the very first start may leave half of them.
+pub(super) fn engine_anew(config: &config::Store) -> sled::Result<Db> {
+    unlocked(config).or_else(|error| match error {
+        sled::Error::Corruption { .. } if set_aside(&config.path).is_ok_and(|moved| moved > 0) => {
+            unlocked(config)
+        }
+        other => Err(other),
+    })
+}
+
+/// There is no snapshot to follow the log by, and a segment of the log has no head that can be read.
+fn is_doubtful(path: &Path) -> io::Result<bool> {
+    let log = match File::open(path.join("db")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        log => log?,
+    };
+    for entry in fs::read_dir(path)? {
+        if entry?.file_name().to_string_lossy().starts_with("snap.") {
+            return Ok(false);
+        }
+    }
+    for at in (0..log.metadata()?.len()).step_by(SEGMENT) {
+        let mut head = [0; 20];
+        match log.read_exact_at(&mut head, at) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
+            read => read?,
+        }
+        // The engine's own form: the complement of the checksum of what follows it.
+        let (sum, rest) = head.split_at(4);
+        if head != [0; 20] && sum != (!crc32fast::hash(rest)).to_le_bytes() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Opens a copy of the store in place of it. Where there is no log, nothing can be written over.
+fn try_out(config: &config::Store) -> Result<(), StoreError> {
+    let held = match Held::take(&config.path) {
+        Err(StoreError::Missing { .. }) => return Ok(()),
+        held => held?,
+    };
+    let copy = held.copy(None, 0).map_err(|error| {
+        let why = format!("the engine cannot follow its log, and is not let at it untried: {error}");
+        unreadable(&config.path, &why)
+    })?;
+    copy.look(config.cache, |_| ())
 }
 
 /// The engine, once its files are free: one that was closed lets go of them a moment later, on its own threads.

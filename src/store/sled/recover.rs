@@ -59,11 +59,11 @@ pub fn recover(
     let writer = Writer::begin(out, header(now, false))?;
     let mut salvage = Salvage::new(writer, model, now);
     let copy = match Held::take(&config.path) {
-        Ok(held) => Some(held.copy(scratch, config.min_free)?),
+        Ok(held) => Some((held.copy(scratch, config.min_free)?, held)),
         Err(StoreError::Missing { .. }) if !tasks.is_empty() => None,
         Err(error) => return Err(error.into()),
     };
-    if let Some(copy) = copy {
+    if let Some((copy, held)) = copy {
         match copy.look(config.cache, |tree| salvage.read(tree)) {
             Ok(read) => read?,
             Err(StoreError::Unreadable { why, .. }) => {
@@ -72,7 +72,7 @@ pub fn recover(
             Err(error) => return Err(error.into()),
         }
         if salvage.passed_over {
-            salvage.carve(&copy.log())?;
+            salvage.carve(&held.log())?;
         }
     }
     salvage.keyed()?;
