@@ -24,11 +24,12 @@ use crate::{
     lifecycle::{Millis, Policy},
     outbound::{
         archive::{Archive, ArchiveError},
+        deliver::{Sinks, SinksError},
         download::Downloader,
         egress::Guard,
         upstream::Upstream,
     },
-    runner::Running,
+    runner::{Calls, Running},
     store::{Store, StoreError, sled::SledStore},
     telemetry,
 };
@@ -61,6 +62,9 @@ pub enum StartError {
     /// A client of ours cannot be set up.
     #[error("the HTTP client cannot be set up: {0}")]
     Client(#[from] reqwest::Error),
+    /// The sinks.
+    #[error(transparent)]
+    Sinks(#[from] SinksError),
     /// Anything else of the system.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -100,6 +104,8 @@ impl Server {
             App::new(Arc::clone(&config), Arc::clone(&store) as Arc<dyn Store>, clock, addresses).await?;
         let app = Arc::new(app);
         let guard = Guard::new(config.egress.allow.clone());
+        let kept = app.delivery_secret().await?;
+        let sinks = Arc::new(Sinks::new(&config, &kept, guard.clone(), app.clock().clone())?);
         let downloader = Downloader::new(Arc::clone(&archive), guard.clone(), config.download.clone())?;
         let upstream = Upstream::new(&config.upstream)?;
         let streams = CancellationToken::new();
@@ -108,8 +114,9 @@ impl Server {
         let context = Arc::new(Context {
             app: Arc::clone(&app),
             archive: Arc::clone(&archive),
-            keys,
             guard,
+            sinks: Arc::clone(&sinks),
+            keys,
             feed: Feed::start(Arc::clone(&app), streams.clone()),
             stop: streams.clone(),
             ready: Arc::clone(&ready),
@@ -117,7 +124,7 @@ impl Server {
         let servers =
             [inbound::serve_api(api, Arc::clone(&context))?, inbound::serve_callbacks(callback, context)?];
         // Last: a server that does not start has sent nothing to anybody.
-        let lanes = Running::start(Arc::clone(&app), upstream, downloader, archive);
+        let lanes = Running::start(Arc::clone(&app), Calls { upstream, downloader, archive, sinks });
         let listeners = servers.map(|server| (server.handle(), tokio::spawn(server))).into();
         ready.store(true, Ordering::Release);
         tracing::info!(api = %api_address, callback = %callback_address, "reelhook is ready");

@@ -8,8 +8,8 @@ use std::{
 use futures_util::{StreamExt, TryStreamExt, stream};
 use reelhook::{
     lifecycle::{
-        Awaiting, Cost, FetchPolicy, Job, JobId, Link, Millis, NewJob, Output, Phase, Policy, PollPolicy,
-        Task, TaskId,
+        Awaiting, Cost, DeliveryPolicy, FetchPolicy, Job, JobId, Link, Millis, NewJob, Output, Phase, Policy,
+        PollPolicy, Task, TaskId,
     },
     store::{Insert, Limits, Store, sled::SledStore},
 };
@@ -50,7 +50,16 @@ fn seed(site: &Site, count: usize, shape: impl Fn(&mut Job, usize)) -> anyhow::R
             async move {
                 let job = job?;
                 let (id, event, document) = (job.id, job.created_event(), REQUEST.into());
-                store.insert(Insert { job, event, document, key: None, limits: Limits::default() }).await?;
+                store
+                    .insert(Insert {
+                        job,
+                        event,
+                        deliveries: Vec::new(),
+                        document,
+                        key: None,
+                        limits: Limits::default(),
+                    })
+                    .await?;
                 anyhow::Ok(id)
             }
         });
@@ -122,5 +131,6 @@ fn policy() -> Policy {
         },
         fetch: FetchPolicy { attempts: 8, backoff: 2_000, max_backoff: 120_000, give_up_after: day },
         sinks: Vec::new(),
+        delivery: DeliveryPolicy::default(),
     }
 }

@@ -4,11 +4,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
-use url::Url;
 
 use super::{App, AppError, trace};
 use crate::{
-    lifecycle::{Cost, Job, JobId, Millis, NewJob, Reservation},
+    lifecycle::{Cost, Job, JobId, MAX_NOTIFY, Millis, NewJob, Notify, Reservation},
     provider::models::{self, Checked, FieldError},
     store::{IdempotencyKey, Insert, Inserted, Limits},
 };
@@ -20,8 +19,6 @@ pub struct NewRequest {
     pub input: Value,
     /// It was written for the upstream: a field that looks misspelt passes, as it would there.
     pub verbatim: bool,
-    /// Where a client of the upstream's routes wants to be called in the upstream's shape.
-    pub callback_url: Option<Url>,
     /// Labels; at most 10 of 64 characters.
     pub tags: Vec<String>,
     /// The caller's own data; at most 4 KiB.
@@ -30,6 +27,8 @@ pub struct NewRequest {
     pub max_credits: Option<u64>,
     /// Do not submit after this.
     pub deadline: Option<Deadline>,
+    /// Who is told how it ends, beside the sinks; at most four. Whether their URLs may be called, the caller has judged.
+    pub notify: Vec<Notify>,
     /// The caller's key.
     pub idempotency_key: Option<String>,
 }
@@ -63,9 +62,6 @@ pub struct Document {
     /// The caller's own data.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub metadata: Map<String, Value>,
-    /// Where a client of the upstream's routes wants to be called in the upstream's shape.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub callback_url: Option<Url>,
 }
 
 /// A job that exists, durably.
@@ -108,11 +104,7 @@ impl App {
     pub async fn create(&self, request: NewRequest, owner: &str) -> Result<Created, AppError> {
         let checked = self.check(&request)?;
         let now = self.now();
-        let document = Document {
-            input: checked.body.clone(),
-            metadata: request.metadata.clone(),
-            callback_url: request.callback_url.clone(),
-        };
+        let document = Document { input: checked.body.clone(), metadata: request.metadata.clone() };
         let key = request.idempotency_key.clone().map(|key| IdempotencyKey {
             owner: owner.to_owned(),
             key,
@@ -128,6 +120,7 @@ impl App {
             tags: request.tags,
             deadline: request.deadline.map(|deadline| deadline.from(now)),
             notices: checked.notices,
+            notify: request.notify,
         };
         self.insert(Job::new(self.fresh_id()?, now, new), &document, key).await
     }
@@ -139,8 +132,9 @@ impl App {
         key: Option<IdempotencyKey>,
     ) -> Result<Created, AppError> {
         let estimated = job.cost.estimated_credits;
-        let (event, limits) = (job.created_event(), self.limits());
-        match self.store.insert(Insert { job, event, document: encode(document), key, limits }).await? {
+        let ((event, deliveries), limits) = (job.created(&self.policy), self.limits());
+        let insert = Insert { job, event, deliveries, document: encode(document), key, limits };
+        match self.store.insert(insert).await? {
             Inserted::New(job) => {
                 trace::created(&job);
                 Ok(Created { job: *job, document: Some(document.clone()), replayed: false })
@@ -247,6 +241,13 @@ fn own_fields(request: &NewRequest, now: Millis) -> Vec<FieldError> {
             format!("metadata is at most {MAX_METADATA} bytes of JSON, got {size}"),
         );
     }
+    if request.notify.len() > MAX_NOTIFY {
+        say(
+            "/notify",
+            "too_many",
+            format!("at most {MAX_NOTIFY} URLs are told, got {}", request.notify.len()),
+        );
+    }
     if request.deadline.is_some_and(|deadline| deadline.from(now) <= now) {
         say("/deadline", "past", "the deadline is not in the future".to_owned());
     }
@@ -265,9 +266,9 @@ fn fingerprint(request: &NewRequest) -> [u8; 32] {
         "max_credits": request.max_credits,
         "deadline": request.deadline,
     });
-    // Not named where there is none: keys outlive versions that knew of none.
-    if let Some(url) = &request.callback_url {
-        canonical["callback_url"] = url.as_str().into();
+    // Only where there are any: requests of earlier versions keep their fingerprints.
+    if !request.notify.is_empty() {
+        canonical["notify"] = json!(request.notify);
     }
     Sha256::digest(canonical.to_string()).into()
 }

@@ -17,6 +17,7 @@ use super::{
     file::{self, File},
     relations,
     report::{Origin, Problem},
+    sinks,
     value::{DAY, HOUR, MILLISECOND, MINUTE, SECOND},
 };
 use crate::provider::{models::Pricing, reply::Mapping, signature::Scheme};
@@ -83,6 +84,7 @@ impl<'a> Checker<'a> {
 
 /// Checks everything. The result counts only when the checker has no problem.
 pub(super) fn config(c: &mut Checker<'_>, file: &File) -> Config {
+    let delivery = sinks::delivery(c, &file.delivery);
     let config = Config {
         server: server(c, &file.server),
         auth: auth(c, &file.auth),
@@ -90,6 +92,8 @@ pub(super) fn config(c: &mut Checker<'_>, file: &File) -> Config {
         callback: callback(c, &file.callback),
         poll: poll(c, &file.poll),
         download: download(c, &file.download),
+        sinks: sinks::all(c, &file.sinks, &delivery),
+        delivery,
         storage: storage(c, &file.storage),
         store: store(c, &file.store),
         egress: egress(c, &file.egress),

@@ -7,7 +7,6 @@ use actix_web::{
     web::{Data, Path, ReqData},
 };
 use serde_json::Value;
-use url::Url;
 
 use super::{
     Context,
@@ -19,7 +18,7 @@ use super::{
 };
 use crate::{
     app::{App, AppError, NewRequest},
-    lifecycle::{Job, JobId, TaskId},
+    lifecycle::{Job, JobId, Notify, NotifyFormat, TaskId},
     outbound::egress::Guard,
     provider::request::valid_task_id,
 };
@@ -45,14 +44,14 @@ pub(super) async fn submit(
     let Value::Object(mut input) = body.0 else {
         return Err(Problem::invalid_at("", "wrong_type", "the body must be a JSON object"));
     };
-    let callback_url = match input.remove(CALLBACK_URL) {
-        None | Some(Value::Null) => None,
-        Some(url) => Some(register_callback(&url, &context.guard)?),
+    let notify = match input.remove(CALLBACK_URL) {
+        None | Some(Value::Null) => Vec::new(),
+        Some(url) => vec![register_callback(&url, &context.guard)?],
     };
     let new = NewRequest {
         input: Value::Object(input),
         verbatim: true,
-        callback_url,
+        notify,
         idempotency_key: idempotency_key(&request)?,
         ..NewRequest::default()
     };
@@ -67,7 +66,7 @@ pub(super) async fn submit(
 
 /// The client's own `callback_url`, to be called in the upstream's shape once the job has ended. The upstream never
 /// sees it. What only a look-up can tell, the guard judges before each call.
-fn register_callback(url: &Value, guard: &Guard) -> Result<Url, Problem> {
+fn register_callback(url: &Value, guard: &Guard) -> Result<Notify, Problem> {
     let refused = |code, detail| Problem::invalid_at(&format!("/{CALLBACK_URL}"), code, detail);
     let Some(text) = url.as_str() else {
         return Err(refused("wrong_type", format!("{CALLBACK_URL} must be a string: an absolute https URL")));
@@ -75,7 +74,7 @@ fn register_callback(url: &Value, guard: &Guard) -> Result<Url, Problem> {
     let judged = guard.judge(text);
     let judged =
         judged.map_err(|why| refused("denied", format!("{CALLBACK_URL} cannot be called: {why}")))?;
-    Ok(judged.url)
+    Ok(Notify { url: judged.url.into(), secret: None, format: NotifyFormat::Upstream })
 }
 
 /// `GET /api/v1/tasks/{id}`

@@ -167,12 +167,13 @@ impl Entry {
     pub(super) async fn passes(&self, filter: &EventFilter, app: &App) -> Result<bool, StoreError> {
         let event = &self.log.event;
         let kind_fits = filter.kinds.is_empty() || filter.kinds.contains(&event.kind);
-        if !kind_fits || filter.job.is_some_and(|job| job != event.job_id) {
+        if !kind_fits || filter.job.is_some_and(|job| Some(job) != event.job_id) {
             return Ok(false);
         }
         let Some(tag) = &filter.tag else { return Ok(true) };
         let look_up = || async {
-            let job = app.store().load(event.job_id).await?;
+            let Some(id) = event.job_id else { return Ok(Vec::new()) };
+            let job = app.store().load(id).await?;
             Ok::<_, StoreError>(job.map(|job| job.tags).unwrap_or_default())
         };
         Ok(self.tags.get_or_try_init(look_up).await?.contains(tag))

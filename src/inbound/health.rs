@@ -54,6 +54,11 @@ pub(super) async fn metrics(context: Data<Context>) -> Result<HttpResponse, Prob
     for phase in PHASES {
         gauge!("reelhook_jobs", "phase" => phase).set(counts.phase(phase) as f64);
     }
+    gauge!("reelhook_deliveries_pending").set(counts.owed as f64);
+    for sink in context.app.sinks().await? {
+        let disabled = f64::from(u8::from(sink.state.disabled_at.is_some()));
+        gauge!("reelhook_sink_disabled", "sink" => sink.name).set(disabled);
+    }
     gauge!("reelhook_submits_paused").set(f64::from(u8::from(context.app.pause().is_some())));
     let text = telemetry::recorder().map(|recorder| {
         recorder.run_upkeep();

@@ -9,6 +9,7 @@ mod callback;
 mod callbacks;
 mod conditional;
 mod decisions;
+mod deliveries;
 mod dropin;
 mod events;
 mod feed;
@@ -18,11 +19,13 @@ mod finish;
 mod health;
 mod jobs;
 mod kinds;
+mod notify;
 mod openapi;
 mod pages;
 mod problem;
 mod routes;
 mod serve;
+mod sinks;
 mod sse;
 mod stats;
 mod stream;
@@ -47,7 +50,7 @@ pub use routes::api;
 
 use crate::{
     app::App,
-    outbound::{archive::Archive, egress::Guard},
+    outbound::{archive::Archive, deliver::Sinks, egress::Guard},
 };
 
 /// What every request can reach.
@@ -56,10 +59,12 @@ pub struct Context {
     pub app: Arc<App>,
     /// Where the videos are.
     pub archive: Arc<Archive>,
+    /// Which URLs of jobs may be called.
+    pub guard: Guard,
+    /// Who is told.
+    pub sinks: Arc<Sinks>,
     /// Who may do what.
     pub keys: Keys,
-    /// Judges the addresses that clients ask us to call.
-    pub guard: Guard,
     /// The event log, read once for all who follow it.
     pub feed: Feed,
     /// Cancelled when the process is about to stop: streams and waits end, new jobs are refused.

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use reelhook::{
     lifecycle::{
-        CallbackId, Change, Duty, Event, EventKind, FetchPolicy, Job, JobId, Millis, NewJob, Note, Policy,
-        PollPolicy, Reservation, SinkRule, TaskId,
+        CallbackId, Change, DeliveryPolicy, Duty, Event, EventKind, FetchPolicy, Job, JobId, Millis, NewJob,
+        Note, Policy, PollPolicy, Reservation, SinkRule, TaskId,
     },
     store::{
         Arrival, CallbackRecord, Claim, IdempotencyKey, Insert, Inserted, Judged, Limits, Replaced, Store,
@@ -48,6 +48,7 @@ pub(crate) fn policy() -> Arc<Policy> {
         },
         fetch: FetchPolicy { attempts: 8, backoff: 2_000, max_backoff: 120_000, give_up_after: 86_400_000 },
         sinks: vec![SinkRule { name: "app".into(), events: vec![EventKind::Canceled, EventKind::Failed] }],
+        delivery: DeliveryPolicy::default(),
     })
 }
 
@@ -62,8 +63,9 @@ pub(crate) fn job(n: u16) -> Job {
 }
 
 pub(crate) fn insertion(job: Job) -> Insert {
-    let (event, document) = (job.created_event(), Bytes::from(format!("{{\"prompt\":\"film {}\"}}", job.id)));
-    Insert { job, event, document, key: None, limits: Limits::default() }
+    let (event, deliveries) = job.created(&policy());
+    let document = Bytes::from(format!("{{\"prompt\":\"film {}\"}}", job.id));
+    Insert { job, event, deliveries, document, key: None, limits: Limits::default() }
 }
 
 pub(crate) fn key(owner: &str, key: &str, request: u8) -> IdempotencyKey {
