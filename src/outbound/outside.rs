@@ -162,19 +162,18 @@ pub(super) fn describe(error: reqwest::Error) -> String {
 fn usual_cause(error: &reqwest::Error) -> Option<String> {
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(inner) = cause {
-        if let Some(error) = inner.downcast_ref::<io::Error>() {
-            // The cause of such an error is not its content but the content's cause.
-            match error.get_ref().and_then(|content| content.downcast_ref()) {
-                Some(rustls::Error::InvalidCertificate(why)) => {
-                    return Some(format!("the server's certificate is not valid ({why}); nothing was sent there"));
-                }
-                _ if error.kind() == io::ErrorKind::ConnectionRefused => {
-                    return Some("the connection was refused: nothing listens there".to_owned());
-                }
-                _ => {}
-            }
+        if let Some(rustls::Error::InvalidCertificate(why)) = inner.downcast_ref() {
+            return Some(format!("the server's certificate is not valid ({why}); nothing was sent there"));
         }
-        cause = inner.source();
+        let io = inner.downcast_ref::<io::Error>();
+        if io.is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+            return Some("the connection was refused: nothing listens there".to_owned());
+        }
+        // What an I/O error is made of is not its source; that would be its content's source.
+        cause = match io.and_then(io::Error::get_ref) {
+            Some(content) => Some(content),
+            None => inner.source(),
+        };
     }
     None
 }

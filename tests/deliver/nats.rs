@@ -69,7 +69,9 @@ async fn a_server_that_comes_back_is_found_again_and_nothing_is_published_unseen
     let mut server = NatsServer::start();
     let stream_of = async |url: String| stream(async_nats::connect(url).await.unwrap()).await;
     stream_of(server.url()).await;
-    let sink = sink(bus(&server.url(), None));
+    let mut settings = bus(&server.url(), None);
+    settings.timeout = std::time::Duration::from_secs(1);
+    let sink = sink(settings);
     assert_eq!(sink.send(&message()).await.answer, Answer::Delivered);
     server.stop();
     // The client notices in its own time; what is sent until then is not acknowledged.

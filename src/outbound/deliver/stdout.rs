@@ -116,7 +116,7 @@ mod tests {
 
     impl Write for Stuck {
         fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-            drop(self.0.recv());
+            _ = self.0.recv();
             Err(io::ErrorKind::BrokenPipe.into())
         }
 
