@@ -16,3 +16,4 @@ mod submits;
 #[path = "../support/mod.rs"]
 mod support;
 mod triggers;
+mod verify;
