@@ -33,7 +33,8 @@ mod receive;
 #[path = "../support/mod.rs"]
 mod support;
 
-const BODY: &str = r#"{"type":"job.succeeded","timestamp":"2026-11-22T18:00:00.000Z","data":{"job":{"id":"job_ü1"}}}"#;
+const BODY: &str =
+    r#"{"type":"job.succeeded","timestamp":"2026-11-22T18:00:00.000Z","data":{"job":{"id":"job_ü1"}}}"#;
 
 /// A program that ends with the test.
 struct Example {
@@ -43,7 +44,8 @@ struct Example {
 
 impl Example {
     fn start(command: &mut Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).spawn().expect("`tests/run` installs what the examples need");
+        let command = command.stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().expect("`tests/run` installs what the examples need");
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         Self { child, lines }
     }
