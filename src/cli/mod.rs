@@ -34,8 +34,8 @@ mod status;
 mod submit;
 mod time;
 mod trigger;
-mod webhook;
 mod verify;
+mod webhook;
 
 use std::process::ExitCode;
 
