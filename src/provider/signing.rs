@@ -2,13 +2,25 @@
 
 use std::fmt;
 
-use base64::{Engine, engine::general_purpose::STANDARD};
+use base64::{
+    Engine, alphabet,
+    engine::{
+        DecodePaddingMode,
+        general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD},
+    },
+};
 use hmac::{Hmac, KeyInit, Mac};
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use sha2::Sha256;
 
 /// Fewer bytes can be guessed (Standard Webhooks asks for 192 bits).
 const LEAST_BYTES: usize = 24;
+
+/// Some of the libraries take a secret without its padding, so it must not be another secret here.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// How the text of a secret became a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +44,7 @@ impl fmt::Display for Form {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadKey {
     /// The prefix promises base64.
-    #[error("what follows `whsec_` is not base64 (with its padding)")]
+    #[error("what follows `whsec_` is not base64")]
     NotBase64,
     /// An Ed25519 key.
     #[error(
@@ -69,8 +81,8 @@ impl SigningKey {
             return Err(BadKey::Asymmetric);
         }
         let (bytes, form) = match text.strip_prefix("whsec_") {
-            Some(encoded) => (STANDARD.decode(encoded).map_err(|_| BadKey::NotBase64)?, Form::Base64),
-            None => match STANDARD.decode(text) {
+            Some(encoded) => (LENIENT.decode(encoded).map_err(|_| BadKey::NotBase64)?, Form::Base64),
+            None => match LENIENT.decode(text) {
                 Ok(bytes) => (bytes, Form::Base64),
                 Err(_) => (text.as_bytes().to_vec(), Form::Plain),
             },
@@ -137,8 +149,10 @@ mod tests {
         assert_eq!(form(&format!(" whsec_{bytes}\n")), Ok(Form::Base64));
         assert_eq!(form(&bytes), Ok(Form::Base64));
         assert_eq!(form("correct horse battery staple"), Ok(Form::Plain));
+        assert_eq!(form(bytes.trim_end_matches('=')), Ok(Form::Base64));
         let same = |text: &str| SigningKey::read(&text.into()).unwrap().sign("evt_1", 1, b"{}");
         assert_eq!(same(&bytes), same(&format!("whsec_{bytes}")));
+        assert_eq!(same(&bytes), same(bytes.trim_end_matches('=')));
         assert_eq!(form(SigningKey::text(&[9; 32]).expose_secret()), Ok(Form::Base64));
     }
 

@@ -69,11 +69,15 @@ fn webhook(url: &str) -> Settings {
 
 /// All sinks of a configuration with this one, under the name `app`, and with these networks open to jobs.
 fn sinks_with(settings: Settings, allow: &[&str]) -> Sinks {
+    sinks_at(settings, allow, Clock::system())
+}
+
+fn sinks_at(settings: Settings, allow: &[&str], clock: Clock) -> Sinks {
     let mut config = Config::defaults();
     config.sinks = BTreeMap::from([("app".to_owned(), settings)]);
     config.delivery.timeout = PATIENT;
     let guard = Guard::new(allow.iter().map(|network| network.parse().unwrap()).collect());
-    Sinks::new(&config, &kept(), guard, Clock::system()).unwrap()
+    Sinks::new(&config, &kept(), guard, clock).unwrap()
 }
 
 fn sink(settings: Settings) -> Arc<dyn Sink> {

@@ -1,10 +1,12 @@
 //! NATS JetStream as a sink.
 
+use std::time::Duration;
+
 use async_nats::jetstream::{self, stream};
 use futures_util::StreamExt as _;
 use reelhook::{
     config::{Format, Sink, Target},
-    lifecycle::Answer,
+    lifecycle::{Answer, EventId, Millis},
 };
 
 use crate::{FAILED, PATIENT, message, nats_server::NatsServer, send, settings, sink};
@@ -67,23 +69,27 @@ async fn a_server_that_comes_back_is_found_again_and_nothing_is_published_unseen
     assert!(absent.detail.contains("cannot be connected to"), "{absent:?}");
 
     let mut server = NatsServer::start();
-    let stream_of = async |url: String| stream(async_nats::connect(url).await.unwrap()).await;
-    stream_of(server.url()).await;
+    stream(async_nats::connect(server.url()).await.unwrap()).await;
     let mut settings = bus(&server.url(), None);
-    settings.timeout = std::time::Duration::from_secs(1);
+    settings.timeout = Duration::from_secs(1);
     let sink = sink(settings);
     assert_eq!(sink.send(&message()).await.answer, Answer::Delivered);
     server.stop();
     // The client notices in its own time; what is sent until then is not acknowledged.
-    let lost = async { while sink.send(&message()).await.answer == Answer::Delivered {} };
-    tokio::time::timeout(PATIENT, lost).await.expect("a dead server acknowledges nothing");
+    let lost = async { while !sink.send(&message()).await.detail.contains("is lost and being made anew") {} };
+    tokio::time::timeout(PATIENT, lost).await.expect("the client notices");
+    let mut unseen = message();
+    unseen.event_id = EventId::new(Millis(2), &[2; 10]);
+    assert_eq!(sink.send(&unseen).await.answer, FAILED);
     server.start_again();
     let back = async {
         while sink.send(&message()).await.answer != Answer::Delivered {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     tokio::time::timeout(PATIENT, back).await.expect("the sink finds the server again by itself");
+    let mut stream = stream(async_nats::connect(server.url()).await.unwrap()).await;
+    assert_eq!(stream.info().await.unwrap().state.messages, 1, "what was refused went out all the same");
 }
 
 #[tokio::test]

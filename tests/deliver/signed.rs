@@ -1,6 +1,11 @@
 //! What a webhook carries.
 
-use reelhook::config::{Format, Target};
+use std::time::Duration;
+
+use reelhook::{
+    clock::Clock,
+    config::{Format, Target},
+};
 use reqwest::header::{HeaderMap, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use standardwebhooks::Webhook;
@@ -8,7 +13,7 @@ use standardwebhooks::Webhook;
 use crate::{
     kept, message,
     receiver::{Received, Receiver, Reply},
-    send, settings, sink, webhook,
+    send, settings, sink, sinks_at, webhook,
 };
 
 /// Has the reference library verify a request, time included.
@@ -76,6 +81,19 @@ async fn another_try_is_the_same_event_on_a_connection_of_its_own() {
     assert_eq!(first.headers["webhook-id"], second.headers["webhook-id"]);
     assert_eq!(first.body, second.body);
     assert_ne!(first.peer, second.peer, "a connection that was used before may have died unseen");
+}
+
+#[tokio::test]
+async fn each_try_is_signed_anew_for_its_own_time() {
+    let receiver = Receiver::start(Reply::new("500 Internal Server Error", "")).await;
+    let clock = Clock::manual(1_700_000_000_999);
+    let sink = sinks_at(webhook(&receiver.url()), &[], clock.clone()).get("app").unwrap();
+    let first = sink.send(&message()).await;
+    clock.advance(Duration::from_hours(2));
+    sink.send(&message()).await;
+    let timestamps = receiver.received().into_iter().map(|one| one.headers["webhook-timestamp"].clone());
+    assert_eq!(timestamps.collect::<Vec<_>>(), ["1700000000", "1700007200"]);
+    assert_eq!((first.at.0, first.took), (1_700_000_000_999, 0));
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use std::{
 use tempfile::TempDir;
 
 pub(crate) struct NatsServer {
-    child: Child,
+    process: Process,
     port: u16,
     dir: TempDir,
 }
@@ -23,8 +23,8 @@ impl NatsServer {
     /// With more arguments.
     pub(crate) fn with(arguments: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let (child, port) = run(&dir, "-1", arguments);
-        Self { child, port, dir }
+        let (process, port) = run(&dir, "-1", arguments);
+        Self { process, port, dir }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -32,25 +32,27 @@ impl NatsServer {
     }
 
     pub(crate) fn stop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        self.process.0.kill().unwrap();
+        self.process.0.wait().unwrap();
     }
 
     /// Again, on the same port and with the same streams.
     pub(crate) fn start_again(&mut self) {
-        (self.child, self.port) = run(&self.dir, &self.port.to_string(), &[]);
+        (self.process, self.port) = run(&self.dir, &self.port.to_string(), &[]);
     }
 }
 
-impl Drop for NatsServer {
+struct Process(Child);
+
+impl Drop for Process {
     fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
+        drop(self.0.kill());
+        drop(self.0.wait());
     }
 }
 
-fn run(dir: &TempDir, port: &str, arguments: &[&str]) -> (Child, u16) {
-    let child = Command::new("nats-server")
+fn run(dir: &TempDir, port: &str, arguments: &[&str]) -> (Process, u16) {
+    let started = Command::new("nats-server")
         .args(["-a", "127.0.0.1", "-p", port, "-js", "--ports_file_dir"])
         .arg(dir.path())
         .arg("-sd")
@@ -58,9 +60,9 @@ fn run(dir: &TempDir, port: &str, arguments: &[&str]) -> (Child, u16) {
         .args(arguments)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        .spawn()
-        .expect("nats-server is installed: `tests/run` does it");
-    let ports = dir.path().join(format!("nats-server_{}.ports", child.id()));
+        .spawn();
+    let process = Process(started.expect("nats-server is installed: `tests/run` does it"));
+    let ports = dir.path().join(format!("nats-server_{}.ports", process.0.id()));
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         let told: serde_json::Value = std::fs::read(&ports)
@@ -68,7 +70,7 @@ fn run(dir: &TempDir, port: &str, arguments: &[&str]) -> (Child, u16) {
             .and_then(|text| serde_json::from_slice(&text).ok())
             .unwrap_or_default();
         if let Some(url) = told["nats"][0].as_str() {
-            return (child, url.rsplit(':').next().unwrap().parse().unwrap());
+            return (process, url.rsplit(':').next().unwrap().parse().unwrap());
         }
         assert!(Instant::now() < deadline, "nats-server does not start");
         std::thread::sleep(Duration::from_millis(10));

@@ -166,3 +166,21 @@ impl Tail {
         String::from_utf8_lossy(&kept).into_owned()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_stream_without_end_no_more_is_kept_than_a_detail_has_room_for() {
+        let tail = Tail::default();
+        for number in 0..10_000 {
+            tail.push(format!("line {number}\n").as_bytes());
+        }
+        let kept = tail.text();
+        assert!(kept.len() <= KEPT && kept.ends_with("line 9999\n"), "{}", kept.len());
+        let told = with_words("exit 1", &kept);
+        assert!(told.starts_with("exit 1: ") && told.ends_with("line 9999"), "{told}");
+        assert_eq!(told.chars().count(), DETAIL_CHARS);
+    }
+}
