@@ -26,7 +26,12 @@ pub struct Clock {
     source: Source,
     /// Wall time minus elapsed time when they were last compared, in milliseconds. A step of the wall clock changes it.
     offset: Arc<AtomicI64>,
+    /// The same of the clock that this one follows; [`OWN`] while it follows none.
+    followed: Arc<AtomicI64>,
 }
+
+/// Stands for no other clock.
+const OWN: i64 = i64::MIN;
 
 #[derive(Clone, Debug)]
 enum Source {
@@ -53,7 +58,7 @@ impl Clock {
     }
 
     fn new(source: Source) -> Self {
-        let clock = Self { source, offset: Arc::default() };
+        let clock = Self { source, offset: Arc::default(), followed: Arc::new(OWN.into()) };
         clock.offset.store(clock.read_offset(), Relaxed);
         clock
     }
@@ -61,8 +66,28 @@ impl Clock {
     /// Wall time in Unix milliseconds. May jump in either direction.
     pub fn now_ms(&self) -> i64 {
         match &self.source {
-            Source::System { .. } => read_ms(ClockId::Realtime),
+            Source::System { .. } => match self.followed.load(Relaxed) {
+                OWN => read_ms(ClockId::Realtime),
+                offset => self.elapsed_ms() + offset,
+            },
             Source::Manual(manual) => manual.wall_ms.load(Relaxed),
+        }
+    }
+
+    /// Goes by another clock from now on, which just told the time as `told_ms`; it was asked when this one's
+    /// [`elapsed`](Self::elapsed) was `asked`. Between two tellings this machine's steady clock counts on. What is told is
+    /// believed to half the time that the answer took. A manual clock follows nobody.
+    pub fn follow(&self, told_ms: i64, asked: Duration) {
+        let Source::System { .. } = self.source else { return };
+        let asked = i64::try_from(asked.as_millis()).unwrap_or(i64::MAX);
+        let took = self.elapsed_ms() - asked;
+        let offset = told_ms - (asked + took / 2);
+        let before = self.followed.load(Relaxed);
+        if before == OWN {
+            self.followed.store(offset, Relaxed);
+            self.offset.store(offset, Relaxed); // whose clock it is changed, no clock did
+        } else if (offset - before).abs() > took / 2 + 1 {
+            self.followed.store(offset, Relaxed);
         }
     }
 
@@ -179,6 +204,17 @@ mod tests {
         assert_eq!(clock.stepped(), None);
         clock.step(1);
         assert_eq!(clock.stepped(), Some(60_001));
+    }
+
+    #[test]
+    fn a_clock_that_follows_another_tells_that_ones_time_and_its_steps_but_not_its_own() {
+        let clock = Clock::system();
+        let others = clock.now_ms() + 3_600_000;
+        clock.follow(others, clock.elapsed());
+        assert!((0..1_000).contains(&(clock.clone().now_ms() - others)));
+        assert_eq!(clock.stepped(), None, "another clock is no step");
+        clock.follow(others + 120_000, clock.elapsed());
+        assert!(clock.stepped().is_some_and(|by| (119_000..=121_000).contains(&by)));
     }
 
     #[test]

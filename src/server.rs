@@ -75,7 +75,7 @@ pub struct Server {
     api: SocketAddr,
     callback: SocketAddr,
     app: Arc<App>,
-    store: Arc<SledStore>,
+    store: Arc<dyn Store>,
     lanes: Running,
     streams: CancellationToken,
     listeners: Vec<(ServerHandle, JoinHandle<io::Result<()>>)>,
@@ -99,9 +99,8 @@ impl Server {
         };
         let addresses = Addresses { public_url: config.callback.public_url.clone(), external_url };
         let archive = Arc::new(Archive::open(&config.storage).await?);
-        let store = Arc::new(open_store(Arc::clone(&config), Millis(clock.now_ms())).await?);
-        let app =
-            App::new(Arc::clone(&config), Arc::clone(&store) as Arc<dyn Store>, clock, addresses).await?;
+        let store = open_store(Arc::clone(&config), &clock).await?;
+        let app = App::new(Arc::clone(&config), Arc::clone(&store), clock, addresses).await?;
         let app = Arc::new(app);
         let guard = Guard::new(config.egress.allow.clone());
         let kept = app.delivery_secret().await?;
@@ -200,11 +199,19 @@ pub fn policy(config: &Config) -> Policy {
     crate::app::policy(config)
 }
 
-/// Opens the store where blocking is allowed.
-async fn open_store(config: Arc<Config>, now: Millis) -> Result<SledStore, StartError> {
-    let policy = Arc::new(policy(&config));
+/// Opens the store that the configuration names; a database's clock is then the one to go by.
+async fn open_store(config: Arc<Config>, clock: &Clock) -> Result<Arc<dyn Store>, StartError> {
+    #[cfg(feature = "postgres")]
+    if let Some(database) = &config.database {
+        let every = std::time::Duration::from_secs(60) / config.upstream.requests_per_minute;
+        return Ok(Arc::new(
+            crate::store::postgres::PostgresStore::open(database, clock.clone(), every).await?,
+        ));
+    }
+    let (policy, now) = (Arc::new(policy(&config)), Millis(clock.now_ms()));
+    // Where blocking is allowed.
     let opened = tokio::task::spawn_blocking(move || SledStore::open(&config.store, now, &policy)).await;
-    Ok(opened.map_err(io::Error::other)??)
+    Ok(Arc::new(opened.map_err(io::Error::other)??))
 }
 
 fn listen(address: SocketAddr, section: &'static str) -> Result<TcpListener, StartError> {

@@ -53,10 +53,39 @@ impl App {
         event: &Event,
         evidence: Option<&str>,
     ) -> Result<Applied, AppError> {
-        let mut event = event.clone();
+        let job = self.get(id).await?;
+        self.step_from(job, true, event, evidence).await
+    }
+
+    /// As [`apply_with`](Self::apply_with), for a job that was read or written a moment ago: only if it has changed since
+    /// is it read again.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply).
+    pub async fn apply_to(
+        &self,
+        known: &Job,
+        event: &Event,
+        evidence: Option<&str>,
+    ) -> Result<Applied, AppError> {
+        self.step_from(known.clone(), false, event, evidence).await
+    }
+
+    /// Steps and writes until nobody was faster. A job that is not `fresh` is not believed that it owes nothing.
+    async fn step_from(
+        &self,
+        mut job: Job,
+        mut fresh: bool,
+        event: &Event,
+        evidence: Option<&str>,
+    ) -> Result<Applied, AppError> {
+        let (id, mut event) = (job.id, event.clone());
         loop {
-            let job = self.get(id).await?;
             let Some(mut change) = job.step(&event, self.now(), &self.policy) else {
+                if !fresh {
+                    (job, fresh) = (self.get(id).await?, true);
+                    continue;
+                }
                 self.store.barrier().await?;
                 return Ok(Applied::Nothing(Box::new(job)));
             };
@@ -74,6 +103,7 @@ impl App {
                     return Err(AppError::OverBudget { period, estimated, booked, limit });
                 }
             }
+            (job, fresh) = (self.get(id).await?, true);
         }
     }
 

@@ -7,7 +7,10 @@ use std::{
 };
 
 use super::{App, AppError};
-use crate::lifecycle::{Job, JobId, Phase};
+use crate::{
+    lifecycle::{Job, JobId, Phase},
+    store::Pause,
+};
 
 /// How far a download has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,15 +28,6 @@ pub enum Until {
     Terminal,
     /// The record is not this revision any more.
     Past(u64),
-}
-
-/// Why no create calls are made at the moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pause {
-    /// The upstream's words.
-    pub why: String,
-    /// Refusals in a row.
-    pub refusals: u32,
 }
 
 #[derive(Debug, Default)]
@@ -71,7 +65,10 @@ impl App {
     /// Why no create calls are made at the moment, if so; jobs stay queued meanwhile.
     #[must_use]
     pub fn pause(&self) -> Option<Pause> {
-        self.viewer.live.pause()
+        match self.store.gate() {
+            Some(shared) => shared.pause(),
+            None => self.viewer.live.pause(),
+        }
     }
 
     /// Notes why no create calls are made, or that they are made again.

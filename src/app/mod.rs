@@ -24,11 +24,13 @@ pub use change::Applied;
 pub use create::{Created, Deadline, Document, NewRequest};
 pub use decide::Resolution;
 pub use links::Links;
-pub use live::{Pause, Progress, Until};
+pub use live::{Progress, Until};
 pub use policy::{RENEW_EVERY, policy};
 pub use remarks::remarks;
 pub use task::task_shape;
 pub use view::{JobView, ProgressView, Viewer, progress, time};
+
+pub use crate::store::Pause;
 
 use crate::{
     clock::Clock,

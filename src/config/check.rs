@@ -12,8 +12,8 @@ use tracing_subscriber::EnvFilter;
 use url::Url;
 
 use super::{
-    Api, Auth, Budget, Callback, Config, Download, Egress, Log, LogFormat, Poll, Sandbox, Server, Storage,
-    Store, Upstream,
+    Api, Auth, Budget, Callback, Config, Database, Download, Egress, Log, LogFormat, Poll, Sandbox, Server,
+    Storage, Store, Upstream,
     file::{self, File},
     relations,
     report::{Origin, Problem},
@@ -96,6 +96,7 @@ pub(super) fn config(c: &mut Checker<'_>, file: &File) -> Config {
         delivery,
         storage: storage(c, &file.storage),
         store: store(c, &file.store),
+        database: database(c, &file.store),
         egress: egress(c, &file.egress),
         budget: budget(c, &file.budget),
         pricing: pricing(c, &file.pricing.kling_3),
@@ -256,11 +257,39 @@ fn storage(c: &mut Checker<'_>, f: &file::Storage) -> Storage {
 }
 
 fn store(c: &mut Checker<'_>, f: &file::Store) -> Store {
+    let path = if is_database(&f.url) { PathBuf::new() } else { c.folder("store.url", &f.url, "sled") };
     Store {
-        path: c.folder("store.url", &f.url, "sled"),
+        path,
         cache: c.size("store.cache", &f.cache, ByteSize::mib(1)..=ByteSize::gib(64)),
         min_free: c.size("store.min_free", &f.min_free, ByteSize::b(0)..=ByteSize::pib(1)),
     }
+}
+
+fn is_database(url: &str) -> bool {
+    url.starts_with("postgres:") || url.starts_with("postgresql:")
+}
+
+fn database(c: &mut Checker<'_>, f: &file::Store) -> Option<Database> {
+    let connections = c.integer("store.connections", f.connections, 2..=1_000);
+    let password = c.secret("store.password", &f.password, &f.password_file);
+    if !is_database(&f.url) {
+        for (key, is_set) in
+            [("store.direct_url", f.direct_url.is_some()), ("store.password", password.is_some())]
+        {
+            if is_set {
+                c.warn(key, "has no effect unless store.url names a database");
+            }
+        }
+        return None;
+    }
+    if cfg!(not(feature = "postgres")) {
+        let message = "names a PostgreSQL database, which this build knows nothing of: take one with the feature `postgres` \
+                       (`cargo install reelhook --features postgres`), or write `sled:./folder`";
+        return c.reject("store.url", message);
+    }
+    let url = c.database_url("store.url", &f.url)?;
+    let direct_url = f.direct_url.as_ref().and_then(|url| c.database_url("store.direct_url", url));
+    Some(Database { url, direct_url, password, connections })
 }
 
 fn egress(c: &mut Checker<'_>, f: &file::Egress) -> Egress {

@@ -172,7 +172,14 @@ pub(super) struct Storage {
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Store {
+    #[serde(serialize_with = "without_password")]
     pub(super) url: String,
+    #[serde(serialize_with = "without_password_if_any")]
+    pub(super) direct_url: Option<String>,
+    #[serde(serialize_with = "redacted")]
+    pub(super) password: Option<SecretString>,
+    pub(super) password_file: Option<PathBuf>,
+    pub(super) connections: i64,
     pub(super) cache: String,
     pub(super) min_free: String,
 }
@@ -232,6 +239,24 @@ const REDACTED: &str = "[redacted]";
 
 fn redacted<S: Serializer>(secret: &Option<SecretString>, to: S) -> Result<S::Ok, S::Error> {
     secret.as_ref().map(|_| REDACTED).serialize(to)
+}
+
+/// Databases are named with user and password in the URL.
+fn without_password<S: Serializer>(url: &str, to: S) -> Result<S::Ok, S::Error> {
+    hidden(url).serialize(to)
+}
+
+fn without_password_if_any<S: Serializer>(url: &Option<String>, to: S) -> Result<S::Ok, S::Error> {
+    url.as_deref().map(hidden).serialize(to)
+}
+
+fn hidden(url: &str) -> String {
+    let is_safe = url.starts_with("sled:") || !url.contains(['@', '?']);
+    let parsed = url::Url::parse(url).ok().and_then(|mut parsed| {
+        parsed.set_query(None); // a password may stand there, too
+        parsed.set_password(None).ok().map(|()| parsed.to_string())
+    });
+    if is_safe { url.to_owned() } else { parsed.unwrap_or_else(|| REDACTED.to_owned()) }
 }
 
 fn redacted_list<S: Serializer>(secrets: &Option<Vec<SecretString>>, to: S) -> Result<S::Ok, S::Error> {

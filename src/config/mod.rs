@@ -52,8 +52,10 @@ pub struct Config {
     pub sinks: BTreeMap<String, Sink>,
     /// Where videos are kept.
     pub storage: Storage,
-    /// Where jobs and events are kept.
+    /// Where jobs and events are kept, unless in a [`Database`].
     pub store: Store,
+    /// The database where jobs and events are kept, when `[store] url` names one.
+    pub database: Option<Database>,
     /// What may be reached besides public addresses.
     pub egress: Egress,
     /// Spending limits.
@@ -276,6 +278,19 @@ pub struct Store {
     pub cache: u64,
     /// No job is accepted with less free bytes; 0 to 1 PiB.
     pub min_free: u64,
+}
+
+/// `[store]` of several instances: a PostgreSQL database. The URLs may hold passwords.
+#[derive(Clone, Debug)]
+pub struct Database {
+    /// By which requests go; it may lead through a pooler in transaction mode.
+    pub url: SecretString,
+    /// Straight to the server, for migrations and notifications, where `url` leads through a pooler.
+    pub direct_url: Option<SecretString>,
+    /// Of the user in both; `None`: as the URL has it.
+    pub password: Option<SecretString>,
+    /// Connections of this process for requests, 2 to 1,000; one more listens, and one numbers the event log.
+    pub connections: u32,
 }
 
 /// `[egress]`: what may be reached besides public addresses.

@@ -14,7 +14,7 @@ pub(super) fn check(c: &mut Checker<'_>, config: &Config) {
     callback(c, config);
     times(c, config);
     let (videos, state) = (&config.storage.root, &config.store.path);
-    let apart = !videos.starts_with(state) && !state.starts_with(videos);
+    let apart = config.database.is_some() || !videos.starts_with(state) && !state.starts_with(videos);
     c.relation("storage.url", "store.url", apart, "must be a folder apart from");
 }
 

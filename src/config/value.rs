@@ -10,6 +10,7 @@ use std::{
 use bytesize::ByteSize;
 use ipnet::IpNet;
 use jiff::{SignedDuration, Span, SpanRelativeTo};
+use secrecy::SecretString;
 use url::{Host, Url};
 
 use super::check::Checker;
@@ -114,6 +115,24 @@ impl Checker<'_> {
             return self.reject(key, format!("`{text}` names no folder: {hint}")).unwrap_or_default();
         }
         self.path(Path::new(path))
+    }
+
+    /// `postgres://user:password@host/database?sslmode=verify-full`. No message repeats it, for it may hold a password.
+    pub(super) fn database_url(&mut self, key: &str, text: &str) -> Option<SecretString> {
+        let parsed = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "postgres" | "postgresql"));
+        let Some(url) = parsed else {
+            return self.reject(key, "is not a URL of a database: write \"postgres://user@host/reelhook\"");
+        };
+        if url.path().trim_matches('/').is_empty() {
+            return self.reject(key, "names no database: write \"postgres://user@host/reelhook\"");
+        }
+        let verified = url.query_pairs().any(|(name, value)| name == "sslmode" && value == "verify-full");
+        if url.host_str().is_some_and(|host| !host.is_empty()) && !is_loopback(&url) && !verified {
+            let message =
+                "does not ask for sslmode=verify-full: whoever is between here and there can read along";
+            self.warn(key, message);
+        }
+        Some(text.into())
     }
 
     /// A network, or one address.

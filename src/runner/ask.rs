@@ -19,7 +19,7 @@ impl Duties {
         let (Some(lease), Some(task)) = (job.lease, job.task.clone()) else { return };
         chaos::pass(Point::Asking);
         let Some((answer, raw)) = self.holding(job.id, lease, call(task.id.clone())).await else {
-            self.record(job.id, &Event::Released(lease), None).await;
+            self.record(&job, &Event::Released(lease), None).await;
             return;
         };
         chaos::pass(Point::Asked);
@@ -37,7 +37,7 @@ impl Duties {
         // What changed nothing is not worth keeping.
         let evidence =
             raw.filter(|_| !matches!(event, Event::Unanswered(..) | Event::Reported(_, Report::NotFound, _)));
-        self.record(job.id, &event, evidence.as_deref()).await;
+        self.record(&job, &event, evidence.as_deref()).await;
     }
 }
 

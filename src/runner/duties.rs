@@ -10,7 +10,7 @@ use tracing::{error, warn};
 use super::gate::Gate;
 use crate::{
     app::{App, AppError, Applied, RENEW_EVERY},
-    lifecycle::{Event, JobId},
+    lifecycle::{Event, Job, JobId},
     store::StoreError,
 };
 
@@ -28,7 +28,7 @@ impl Duties {
     /// Duties towards the jobs of `app`.
     #[must_use]
     pub fn new(app: Arc<App>) -> Self {
-        let gate = Gate::new(app.clock().clone(), app.config().upstream.probe_after);
+        let gate = Gate::new(Arc::clone(&app));
         Self { app, gate, stop: CancellationToken::new(), abort: CancellationToken::new() }
     }
 
@@ -60,14 +60,16 @@ impl Duties {
     /// Applies an answer, however long the store takes to be there again: an answer about money is never dropped
     /// while the process lives. Even when the process ends it is tried once more, since it may be the only word of a
     /// task that was paid for. Nothing, when the job is gone, its record is damaged, or the store is away to the end.
-    pub(super) async fn record(&self, id: JobId, event: &Event, evidence: Option<&str>) -> Option<Applied> {
+    /// `known` is the job as it was claimed or recorded last: most often it still is, and need not be read again.
+    pub(super) async fn record(&self, known: &Job, event: &Event, evidence: Option<&str>) -> Option<Applied> {
+        let id = known.id;
         let patience = ExponentialBuilder::new().with_max_delay(Duration::from_secs(5)).without_max_times();
         let clock = self.app.clock().clone();
         let sleep = move |wait| {
             let clock = clock.clone();
             async move { clock.sleep(wait).await }
         };
-        let stored = (|| self.app.apply_with(id, event, evidence))
+        let stored = (|| self.app.apply_to(known, event, evidence))
             .retry(patience.with_jitter().with_jitter_seed(spread(id)))
             .sleep(sleep)
             .when(|error| may_heal(error) && !self.abort.is_cancelled())

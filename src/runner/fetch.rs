@@ -31,10 +31,10 @@ impl Duties {
         S: Future<Output = Result<(), String>>,
     {
         let (id, Some(lease)) = (job.id, job.lease) else { return false };
-        let copy = Box::pin(self.copy(job, lease, key, get, seal));
+        let copy = Box::pin(self.copy(job.clone(), lease, key, get, seal));
         let latest = match self.holding(id, lease, copy).await {
             Some(after) => after,
-            None => self.record(id, &Event::Released(lease), None).await.map(Applied::into_job),
+            None => self.record(&job, &Event::Released(lease), None).await.map(Applied::into_job),
         };
         latest.is_some_and(|job| job.outcome().is_some())
     }
@@ -70,7 +70,7 @@ impl Duties {
                     Event::NotFetched { index, fault: in_our_terms(fault), lease }
                 }
             };
-            match self.record(id, &event, None).await? {
+            match self.record(&latest, &event, None).await? {
                 Applied::Changed { job, .. } if matches!(event, Event::Fetched { .. }) => latest = *job,
                 other => return Some(other.into_job()),
             }
@@ -86,7 +86,7 @@ impl Duties {
             Err(why) => Event::NotFetched { index: 0, fault: FetchFault::Trouble(why, None), lease },
         };
         chaos::pass(Point::ManifestWritten);
-        Some(self.record(id, &event, None).await?.into_job())
+        Some(self.record(&latest, &event, None).await?.into_job())
     }
 
     async fn manifest(&self, job: &Job) -> Result<Manifest, AppError> {

@@ -1,17 +1,24 @@
 //! The gate before the create calls: shut while the upstream refuses the account.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use crate::{app::Pause, clock::Clock, lifecycle::Millis};
+use crate::{
+    app::{App, Pause},
+    clock::Clock,
+    lifecycle::Millis,
+    store,
+};
 
 /// Probes come ever more slowly, up to so many times the first wait.
 const SLOWEST: u32 = 40;
 
-/// Open, or shut with one probe now and then: the next queued job. An acceptance opens it.
+/// Open, or shut with one probe now and then: the next queued job. An acceptance opens it. Where instances share a store,
+/// the gate is the store's, and this one passes on to it.
 pub(super) struct Gate {
+    app: Arc<App>,
     clock: Clock,
     first_wait: Duration,
     state: Mutex<State>,
@@ -26,12 +33,20 @@ struct State {
 }
 
 impl Gate {
-    pub(super) fn new(clock: Clock, first_wait: Duration) -> Self {
-        Self { clock, first_wait, state: Mutex::default() }
+    pub(super) fn new(app: Arc<App>) -> Self {
+        let (clock, first_wait) = (app.clock().clone(), app.config().upstream.probe_after);
+        Self { app, clock, first_wait, state: Mutex::default() }
+    }
+
+    fn shared(&self) -> Option<&dyn store::Gate> {
+        self.app.store().gate()
     }
 
     /// Returns when a create call may be made: at once, or as the next probe.
     pub(super) async fn opened(&self) {
+        if self.shared().is_some() {
+            return; // a claim takes nothing while it is shut
+        }
         loop {
             let now = self.clock.elapsed();
             let probe_at = {
@@ -52,7 +67,13 @@ impl Gate {
     }
 
     /// The upstream took a job.
-    pub(super) fn accepted(&self, now: Millis) {
+    pub(super) async fn accepted(&self, now: Millis) {
+        if let Some(shared) = self.shared() {
+            if let Err(error) = shared.accepted(now).await {
+                tracing::warn!(%error, "other instances learn later that the upstream takes jobs");
+            }
+            return;
+        }
         let mut state = self.lock();
         state.last_accepted = Some(now);
         if state.pause.take().is_some() {
@@ -62,7 +83,14 @@ impl Gate {
     }
 
     /// The upstream refused the account.
-    pub(super) fn refused(&self, why: &str) {
+    pub(super) async fn refused(&self, why: &str, now: Millis) {
+        if let Some(shared) = self.shared() {
+            let first_wait = self.app.policy().probe_after;
+            if let Err(error) = shared.refused(why, now, first_wait).await {
+                tracing::warn!(%error, "other instances learn only by themselves that the upstream refuses the account");
+            }
+            return;
+        }
         let mut state = self.lock();
         let refusals = state.pause.as_ref().map_or(0, |pause| pause.refusals) + 1;
         if refusals == 1 {
@@ -77,7 +105,8 @@ impl Gate {
 
     /// Whether other jobs were accepted since then.
     pub(super) fn passed_since(&self, then: Millis) -> bool {
-        self.lock().last_accepted.is_some_and(|at| at > then)
+        let last = self.shared().map_or_else(|| self.lock().last_accepted, store::Gate::last_accepted);
+        last.is_some_and(|at| at > then)
     }
 
     /// Why it is shut, if it is.

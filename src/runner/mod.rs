@@ -163,14 +163,26 @@ impl Runner {
     async fn turn(&self, duty: Duty, slots: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, StoreError> {
         let slot = Arc::clone(slots).acquire_owned().await.map_err(|_| closed())?;
         self.something_due(duty).await?;
+        if matches!(duty, Duty::Submit | Duty::Ask) {
+            self.admitted(duty).await?;
+        }
+        Ok(slot)
+    }
+
+    /// Returns when the upstream may be called: as the store says where instances share it, else as this process keeps it.
+    async fn admitted(&self, duty: Duty) -> Result<(), StoreError> {
+        if let Some(shared) = self.app.store().gate() {
+            self.app.set_pause(shared.pause()); // another instance may have been refused
+            shared.admitted(duty, self.app.config().upstream.max_in_flight as u64).await?;
+            self.app.set_pause(shared.pause());
+            return Ok(());
+        }
         if duty == Duty::Submit {
             self.room_in_flight().await?;
             self.duties.opened().await;
         }
-        if matches!(duty, Duty::Submit | Duty::Ask) {
-            self.pacer.until_ready().await;
-        }
-        Ok(slot)
+        self.pacer.until_ready().await;
+        Ok(())
     }
 
     /// Returns when fewer jobs than `max_in_flight` are with the upstream.

@@ -41,7 +41,7 @@ impl Duties {
             Ok(document) => document,
             Err(error) => {
                 let refusal = Refusal::NotSent(format!("the request could not be read: {error}"));
-                self.record(job.id, &Event::Refused(refusal, lease), None).await;
+                self.record(&job, &Event::Refused(refusal, lease), None).await;
                 return;
             }
         };
@@ -49,7 +49,7 @@ impl Duties {
         let body = request::create_body(&document.input, callback_url.as_ref().map(url::Url::as_str));
         if let Some(why) = self.too_late(last_moment) {
             let refusal = Refusal::NotSent(format!("{why}; nothing was sent"));
-            self.record(job.id, &Event::Refused(refusal, lease), None).await;
+            self.record(&job, &Event::Refused(refusal, lease), None).await;
             return;
         }
         chaos::pass(Point::Submitting);
@@ -59,14 +59,14 @@ impl Duties {
                 warn!(job = %job.id, why, "the create call was sent and no answer came back");
                 (Event::Unknown(Why::AnswerLost, lease), None)
             }
-            Submitted::Answered(answer, raw) => (self.answered(&job, answer, lease), Some(raw)),
+            Submitted::Answered(answer, raw) => (self.answered(&job, answer, lease).await, Some(raw)),
         };
         chaos::pass(Point::Submitted);
         if matches!(event, Event::Accepted(..)) {
-            self.gate.accepted(self.app.now());
+            self.gate.accepted(self.app.now()).await;
             self.app.set_pause(None);
         }
-        self.record(job.id, &event, evidence.as_deref()).await;
+        self.record(&job, &event, evidence.as_deref()).await;
     }
 
     /// Why the call must not begin any more. By the clock that counts on while the machine sleeps, as the lease does;
@@ -78,7 +78,7 @@ impl Duties {
         (self.app.clock().elapsed() >= last_moment).then_some("this machine was too slow")
     }
 
-    fn answered(&self, job: &Job, answer: SubmitAnswer, lease: u64) -> Event {
+    async fn answered(&self, job: &Job, answer: SubmitAnswer, lease: u64) -> Event {
         match answer {
             SubmitAnswer::Accepted { task_id } => Event::Accepted(TaskId(task_id), lease),
             SubmitAnswer::Unknown { without_id, .. } => {
@@ -86,17 +86,17 @@ impl Duties {
                 warn!(job = %job.id, "the answer to the create call does not say what became of it");
                 Event::Unknown(if without_id { Why::AcceptedWithoutId } else { Why::AnswerLost }, lease)
             }
-            SubmitAnswer::Refused(refusal) => Event::Refused(self.refusal(job, refusal), lease),
+            SubmitAnswer::Refused(refusal) => Event::Refused(self.refusal(job, refusal).await, lease),
         }
     }
 
-    fn refusal(&self, job: &Job, refusal: reply::Refusal) -> Refusal {
+    async fn refusal(&self, job: &Job, refusal: reply::Refusal) -> Refusal {
         match refusal.kind {
             RefusalKind::Rejected => Refusal::Job(FailCode::UpstreamRejected, refusal.message),
             RefusalKind::ContentPolicy => Refusal::Job(FailCode::ContentPolicy, refusal.message),
             RefusalKind::Busy => Refusal::Busy(refusal.retry_after.map(millis)),
             RefusalKind::BadKey | RefusalKind::NoCredits => {
-                self.gate.refused(&refusal.message);
+                self.gate.refused(&refusal.message, self.app.now()).await;
                 self.app.set_pause(self.gate.pause());
                 let others_pass = job.blocked.is_some_and(|blocked| self.gate.passed_since(blocked.since));
                 Refusal::Account { message: refusal.message, others_pass }

@@ -66,6 +66,15 @@ pub enum StoreError {
         /// Ours.
         known: u16,
     },
+    /// The database acknowledges what it may lose.
+    #[error(
+        "the database runs with {setting} = off: a crash of it would lose jobs that were paid for; set {setting} = on, for \
+         the whole server and for the role that reelhook connects as"
+    )]
+    Unsafe {
+        /// The setting.
+        setting: &'static str,
+    },
     /// Less space is left than `[store] min_free`; it heals by itself when space returns.
     #[error(
         "the disk of the store has {free} bytes left, [store] min_free asks for {wanted}; nothing was written"

@@ -10,8 +10,11 @@ use crate::lifecycle::{
 };
 
 mod arrival;
+mod digest;
 mod error;
 mod outbox;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 pub mod sled;
 pub mod transfer;
 
@@ -369,8 +372,43 @@ pub trait Store: Send + Sync + 'static {
     /// Whether there is room to write: well above `[store] min_free`.
     fn roomy(&self) -> bool;
 
+    /// What instances that share this store keep together; none: there is one instance, which keeps it by itself.
+    fn gate(&self) -> Option<&dyn Gate> {
+        None
+    }
+
     /// Ends orderly: everything acknowledged is on disk, later calls fail.
     async fn close(&self);
+}
+
+/// What instances that share a store keep together towards the upstream: the pace of calls, and the pause while it refuses
+/// the account. [`Store::claim`] decides by it, atomically; this tells when a claim is worth the question.
+#[async_trait]
+pub trait Gate: Send + Sync {
+    /// Returns when a call of this duty may be made as far as is known here, with fewer than `in_flight` jobs in flight.
+    async fn admitted(&self, duty: Duty, in_flight: u64) -> Result<(), StoreError>;
+
+    /// The upstream took a job: a pause is over.
+    async fn accepted(&self, now: Millis) -> Result<(), StoreError>;
+
+    /// The upstream refused the account: nothing is submitted for `first_wait` milliseconds, then one job a time, ever
+    /// more slowly, probes whether that is over.
+    async fn refused(&self, why: &str, now: Millis, first_wait: i64) -> Result<(), StoreError>;
+
+    /// Why nothing is submitted, if so.
+    fn pause(&self) -> Option<Pause>;
+
+    /// When any instance's job was accepted last, as far as is known.
+    fn last_accepted(&self) -> Option<Millis>;
+}
+
+/// Why no create calls are made at the moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pause {
+    /// The upstream's words.
+    pub why: String,
+    /// Refusals in a row.
+    pub refusals: u32,
 }
 
 /// What to claim.

@@ -3,9 +3,14 @@
 
 mod check;
 mod damage;
+#[cfg(feature = "postgres")]
+mod over;
 mod place;
 mod records;
 mod seed;
+#[cfg(feature = "postgres")]
+#[path = "../support/postgres.rs"]
+mod server;
 #[path = "../store/support.rs"]
 #[allow(dead_code, reason = "the tests of the store need all of it")]
 mod support;

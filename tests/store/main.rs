@@ -5,5 +5,10 @@ mod conformance;
 #[path = "../support/memory/mod.rs"]
 mod disk;
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "postgres")]
+#[path = "../support/postgres.rs"]
+mod server;
 mod sled;
 mod support;

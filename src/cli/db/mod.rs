@@ -55,6 +55,9 @@ struct Scratch {
 
 pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
     let config = config::load(args.config)?.config;
+    if !matches!(args.command, Command::Import(_)) {
+        needs_folder(&config)?;
+    }
     match args.command {
         Command::Check(args) => check::run(args, &config, output),
         Command::Export(args) => export::run(args, &config, output),
@@ -128,7 +131,22 @@ fn create(path: &Path) -> Result<File, Failure> {
     })
 }
 
-/// The configured store's folder, for messages.
+/// The configured store, for messages.
 fn place(config: &Config) -> String {
-    config.store.path.display().to_string()
+    match &config.database {
+        Some(_) => "the database that [store] url names".to_owned(),
+        None => config.store.path.display().to_string(),
+    }
+}
+
+/// What looks at files has none to look at in a database.
+fn needs_folder(config: &Config) -> Result<(), Failure> {
+    match &config.database {
+        None => Ok(()),
+        Some(_) => Err(Failure::usage(
+            "[store] url names a database: its own tools look after it (pg_dump, pg_basebackup, pg_amcheck), and its CHECKs \
+             hold the rules of every record"
+                .to_owned(),
+        )),
+    }
 }

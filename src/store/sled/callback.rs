@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     lifecycle::{Change, Event, Job, Note, Task},
-    store::{Arrival, CallbackRecord, Changed, Heard, Judged, Replaced, StoreError},
+    store::{Arrival, CallbackRecord, Changed, Heard, Judged, Replaced, StoreError, digest},
 };
 
 /// Two lengths, then as many bytes of each part.
@@ -51,7 +51,7 @@ pub(super) fn entries(mut page: &[u8]) -> Result<Vec<(CallbackRecord, &[u8])>, F
 /// Judges a callback, and writes it with what it does to its job.
 pub(super) fn callback(txn: &mut Txn, arrival: Arrival) -> Result<Heard, StoreError> {
     let Arrival { job_id, delivery_id, body, now, policy, judge } = arrival;
-    let delivery = keys::delivery_hash(&delivery_id);
+    let delivery = digest::delivery(&delivery_id);
     let damaged = |fault: Fault| fault.of(|| job_id.to_string());
     let stored = value::read(txn, &keys::job(job_id)).map_err(damaged)?;
     let known = stored.map(|record| Ok((record::decode(&record)?, Former::of(&record)?)));

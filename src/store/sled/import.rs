@@ -15,7 +15,7 @@ use super::{
     open, outbox,
     record::{self, Encoded, Trail},
     source::Source,
-    state::{Head, LIFT, State},
+    state::{Head, State},
     txn::{Txn, engine, json},
     write::{self, Write},
 };
@@ -24,23 +24,14 @@ use crate::{
     lifecycle::{CallbackId, Delivery, Event, JobId, Millis, Phase, Policy},
     store::{
         StoreError,
-        transfer::{Content, Damaged, Entry, Header, JobEntry, LogHead, Reader, TransferError},
+        transfer::{
+            Content, Damaged, Entry, Header, Imported, JobEntry, LIFT, LogHead, Reader, TransferError,
+        },
     },
 };
 
 /// Lines that are written together.
 const BATCH: usize = 1024;
-
-/// A store that was made of an export.
-#[derive(Clone, Debug)]
-pub struct Imported {
-    /// What the export says of itself.
-    pub header: Header,
-    /// Jobs in it.
-    pub jobs: u64,
-    /// Jobs that are held, since they may have been sent after the export was made.
-    pub held: u64,
-}
 
 /// Makes a store of an export, at the configured place, which must be missing or an empty folder. Unless the export moved
 /// its jobs, what it knows as queued or being sent is held for a person, and events are numbered from 2³² further on.

@@ -1,8 +1,9 @@
 //! The keys of the one tree: a prefix byte, then what the entry is looked up by, in the order of scans.
 
-use sha2::{Digest, Sha256};
-
-use crate::lifecycle::{CallbackId, DeliveryId, Due, Duty, JobId, Millis, TaskId};
+use crate::{
+    lifecycle::{CallbackId, DeliveryId, Due, Duty, JobId, Millis, TaskId},
+    store::digest,
+};
 
 /// Records of jobs, by id: `j ‖ job`.
 pub(super) const JOB: u8 = b'j';
@@ -92,18 +93,6 @@ fn ordered(number: i64) -> [u8; 8] {
     (number.cast_unsigned() ^ (1 << 63)).to_be_bytes()
 }
 
-/// The first sixteen bytes of the SHA-256 of `parts`, each with its length.
-fn hash(parts: &[&[u8]]) -> [u8; 16] {
-    let mut hash = Sha256::new();
-    for part in parts {
-        hash.update((part.len() as u64).to_be_bytes());
-        hash.update(part);
-    }
-    let mut bytes = [0; 16];
-    bytes.copy_from_slice(&hash.finalize()[..16]);
-    bytes
-}
-
 pub(super) fn job(id: JobId) -> Vec<u8> {
     join(JOB, &[id.as_bytes()])
 }
@@ -164,7 +153,7 @@ pub(super) type PendingKey = [u8; 1 + 16 + 8 + 16];
 
 pub(super) fn pending(lane: &str, at: Millis, id: DeliveryId) -> PendingKey {
     let mut key = [PENDING; _];
-    key[1..17].copy_from_slice(&hash(&[lane.as_bytes()]));
+    key[1..17].copy_from_slice(&digest::of(&[lane.as_bytes()]));
     key[17..25].copy_from_slice(&ordered(at.0));
     key[25..].copy_from_slice(id.as_bytes());
     key
@@ -172,7 +161,7 @@ pub(super) fn pending(lane: &str, at: Millis, id: DeliveryId) -> PendingKey {
 
 /// The deliveries of a lane that wait and are due before `to`.
 pub(super) fn pending_range(lane: &str, to: Millis) -> (Vec<u8>, Vec<u8>) {
-    let lane = hash(&[lane.as_bytes()]);
+    let lane = digest::of(&[lane.as_bytes()]);
     (join(PENDING, &[&lane]), join(PENDING, &[&lane, &ordered(to.0)]))
 }
 
@@ -221,18 +210,12 @@ pub(super) fn callback(id: CallbackId) -> Vec<u8> {
     join(CALLBACK, &[id.as_bytes()])
 }
 
-/// Stands for a delivery among those for one job.
-pub(super) fn delivery_hash(delivery_id: &str) -> u64 {
-    let hash = hash(&[delivery_id.as_bytes()]);
-    hash.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
-}
-
 pub(super) fn stray(job: JobId, delivery: u64) -> Vec<u8> {
     join(STRAY, &[job.as_bytes(), &delivery.to_be_bytes()])
 }
 
 pub(super) fn idempotency(owner: &str, key: &str) -> Vec<u8> {
-    idempotency_of(hash(&[owner.as_bytes(), key.as_bytes()]))
+    idempotency_of(digest::key(owner, key))
 }
 
 /// By the hash of owner and key.
@@ -241,7 +224,7 @@ pub(super) fn idempotency_of(hash: [u8; 16]) -> Vec<u8> {
 }
 
 pub(super) fn task(id: &TaskId) -> Vec<u8> {
-    join(TASK, &[&hash(&[id.0.as_bytes()])])
+    join(TASK, &[&digest::of(&[id.0.as_bytes()])])
 }
 
 /// `day` counts from 1970-01-01, UTC.

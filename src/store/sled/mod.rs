@@ -34,7 +34,7 @@ mod write;
 
 pub use check::{Finding, Report, check};
 pub use export::{Exported, export};
-pub use import::{Imported, import};
+pub use import::import;
 pub use recover::{Recovered, recover};
 
 use std::sync::Arc;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::record::{Card, OUTCOMES, PHASES};
+pub(super) use crate::store::transfer::LIFT;
 use crate::{
     lifecycle::{CallbackId, DeliveryState, Millis},
     store::Counts,
@@ -25,10 +26,6 @@ pub(super) struct Head {
     /// Id of the newest entry of the inbound log.
     pub(super) heard: Option<CallbackId>,
 }
-
-/// How far numbering is lifted when numbers beyond the newest that is known may have been given: more than any number of
-/// events between a backup and its use.
-pub(super) const LIFT: u64 = 1 << 32;
 
 /// Numbers of jobs, written with every group that moves them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -20,6 +20,21 @@ use crate::lifecycle::{CallbackId, Delivery, DeliveryId, Job, JobId, Millis, Res
 /// Number of the format; a higher one was written by a newer version.
 pub const SCHEMA: u16 = 1;
 
+/// How far numbering is lifted when numbers beyond the newest that is known may have been given: more than any number of
+/// events between a backup and its use.
+pub const LIFT: u64 = 1 << 32;
+
+/// A store that was made of an export.
+#[derive(Clone, Debug)]
+pub struct Imported {
+    /// What the export says of itself.
+    pub header: Header,
+    /// Jobs in it.
+    pub jobs: u64,
+    /// Jobs that are held, since they may have been sent after the export was made.
+    pub held: u64,
+}
+
 /// One line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", content = "value", rename_all = "snake_case")]

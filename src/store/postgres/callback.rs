@@ -1,0 +1,152 @@
+//! Callbacks: judged with their job locked, written in the same transaction. Two round trips.
+
+use sqlx::Row as _;
+use uuid::Uuid;
+
+use super::{
+    PostgresStore,
+    link::{Session, Trouble, bytes, text},
+    row::{self, Verdict},
+};
+use crate::{
+    lifecycle::{Change, Event, Job, JobId, Millis, Note, Policy},
+    store::{Arrival, CallbackRecord, Changed, Heard, Judged, Limits, Replaced, StoreError, digest},
+};
+
+/// What a callback is judged by.
+struct Known {
+    job: Option<Job>,
+    /// The delivery was seen before.
+    seen: bool,
+}
+
+impl PostgresStore {
+    pub(super) async fn hear(&self, arrival: Arrival) -> Result<Heard, StoreError> {
+        let Arrival { job_id, delivery_id, body, now, policy, judge } = arrival;
+        let delivery = digest::delivery(&delivery_id).cast_signed();
+        let (mut session, known) = self.listen_to(job_id, delivery).await?;
+        let Judged { record, keep, keep_body, note } = judge(known.job.as_ref(), known.seen);
+        let verdict = record.verdict;
+        let mut sql = format!(
+            "INSERT INTO heard VALUES ('{}', {delivery}) ON CONFLICT DO NOTHING; ",
+            row::uuid(job_id)
+        );
+        if keep {
+            sql.push_str(&log(&record, if keep_body { &body } else { &[] })?);
+            sql.push_str("; ");
+        }
+        let happened = Happening { event: Event::Callback(note.clone()), now, policy: &policy };
+        let changed = match known.job {
+            Some(job) => self.happen(&mut session, &sql, job, happened, note).await?,
+            None => {
+                session.ask(&format!("{sql}COMMIT")).await?;
+                None
+            }
+        };
+        session.release();
+        Ok(Heard { verdict, changed })
+    }
+
+    /// Locks the job of a callback.
+    async fn listen_to(&self, job: JobId, delivery: i64) -> Result<(Session<'_>, Known), StoreError> {
+        let sql = format!("SELECT * FROM hear('{}', {delivery})", row::uuid(job));
+        let (session, rows) = self.link.begin(&sql).await?;
+        let row = rows.first().ok_or_else(|| StoreError::Unavailable("no answer".to_owned()))?;
+        let record: Option<String> = row.try_get("record").map_err(Trouble::from)?;
+        let newer = row.try_get::<Option<bool>, _>("newer").map_err(Trouble::from)?.unwrap_or(false);
+        let seen = row.try_get::<Option<bool>, _>("seen").map_err(Trouble::from)?.unwrap_or(false);
+        // A record of a newer version is left to an instance that knows it; the log has the callback.
+        let job = record.filter(|_| !newer).map(|record| row::decode(&record, job)).transpose()?;
+        Ok((session, Known { job, seen }))
+    }
+
+    /// Lets the callback happen to its job.
+    async fn happen(
+        &self,
+        session: &mut Session<'_>,
+        sql: &str,
+        job: Job,
+        happened: Happening<'_>,
+        note: Note,
+    ) -> Result<Option<Changed>, StoreError> {
+        let Some(change) = happened.to(&job) else {
+            session.ask(&format!("{sql}COMMIT")).await?;
+            return Ok(None);
+        };
+        // What stands in the way of the change is known before anything is written; then the transaction goes on.
+        let written_by = Uuid::now_v7();
+        let document = self.writer.change(&change, Limits::default(), written_by)?;
+        let names_another = change.job.task != job.task;
+        let end = if names_another { "" } else { "; COMMIT" };
+        let asked = format!("{sql}SELECT * FROM replace_job({document}){end}");
+        let rows = match session.ask(&asked).await {
+            Err(Trouble::Lost(_)) if !names_another && self.was_written(job.id, written_by).await? => {
+                self.wrote(None, &change.job);
+                return Ok(Some(Changed { before: Box::new(job), after: Box::new(change.job) }));
+            }
+            rows => rows?,
+        };
+        let verdict = Verdict::of(rows.last().ok_or_else(no_verdict)?)?;
+        if verdict.status == "task_taken" {
+            let after = self.contradict(session, &job, &change, &happened, note).await?;
+            return Ok(Some(Changed { before: Box::new(job), after: Box::new(after) }));
+        }
+        if names_another {
+            session.ask("COMMIT").await?;
+        }
+        match self.replaced(&verdict, &change, Limits::default())? {
+            Replaced::Done { .. } => Ok(Some(Changed { before: Box::new(job), after: Box::new(change.job) })),
+            refused => Err(StoreError::Unavailable(format!("a locked job was not written: {refused:?}"))),
+        }
+    }
+
+    /// The id in the callback is another job's. That contradicts a job that has none yet, and is no news to one that
+    /// has; either way the callback counts, without the id.
+    async fn contradict(
+        &self,
+        session: &mut Session<'_>,
+        job: &Job,
+        refused: &Change,
+        happened: &Happening<'_>,
+        note: Note,
+    ) -> Result<Job, StoreError> {
+        let (mut after, mut sql) = (job.clone(), String::new());
+        let contradicted = refused.job.task.clone().map(|task| Event::Contradicted(task.id));
+        for event in contradicted.into_iter().chain([Event::Callback(Note { task: None, ..note })]) {
+            let Some(change) = after.step(&event, happened.now, happened.policy) else { continue };
+            let document = self.writer.change(&change, Limits::default(), Uuid::now_v7())?;
+            sql.push_str(&format!("SELECT * FROM replace_job({document}); "));
+            after = change.job;
+        }
+        session.ask(&format!("{sql}COMMIT")).await?;
+        // Exact times of what it owed in between do not matter: early is asked again.
+        self.wrote(None, &after);
+        self.board.forget(crate::lifecycle::Duty::Ask);
+        Ok(after)
+    }
+}
+
+/// An event on its way to a job.
+struct Happening<'a> {
+    event: Event,
+    now: Millis,
+    policy: &'a Policy,
+}
+
+impl Happening<'_> {
+    fn to(&self, job: &Job) -> Option<Change> {
+        job.step(&self.event, self.now, self.policy)
+    }
+}
+
+fn no_verdict() -> StoreError {
+    StoreError::Unavailable("the database gave no verdict".to_owned())
+}
+
+/// An entry of the inbound log, as a statement.
+pub(super) fn log(record: &CallbackRecord, body: &[u8]) -> Result<String, StoreError> {
+    let id = Uuid::from_bytes(*record.id.as_bytes());
+    let verdict = row::name(&record.verdict);
+    let (job, json, body) = (row::uuid(record.job_id), text(&row::encode(record)?), bytes(body));
+    Ok(format!("INSERT INTO callbacks VALUES ('{id}', '{job}', {}, {json}, {body})", text(&verdict)))
+}

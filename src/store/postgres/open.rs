@@ -1,0 +1,132 @@
+//! Opening: settings that lose data are refused, the tables brought up to date, the clock compared.
+
+use std::{str::FromStr, sync::Arc, time::Duration};
+
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::{
+    ConnectOptions as _, Connection as _, Row as _,
+    migrate::MigrateError,
+    postgres::{PgConnectOptions, PgConnection},
+    raw_sql,
+};
+use tokio::{sync::Notify, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    PostgresStore,
+    beat::{self, Beat, Log},
+    board::Board,
+    gate::Gate,
+    link::Link,
+    requests::Requests,
+    row::Writer,
+};
+use crate::{clock::Clock, config, store::StoreError};
+
+/// Longest wait for the database at the start; migrations of another instance included.
+const START: Duration = Duration::from_secs(60);
+/// What the database does without when it is off: commits survive its crash no more.
+const DURABLE: [&str; 3] = ["fsync", "full_page_writes", "synchronous_commit"];
+
+/// What every connection is told. A pooler takes no such settings: the database's role has to have them.
+const SETTINGS: [(&str, &str); 3] =
+    [("statement_timeout", "5s"), ("lock_timeout", "4s"), ("idle_in_transaction_session_timeout", "10s")];
+
+pub(super) async fn open(
+    config: config::Database,
+    clock: Clock,
+    every: Duration,
+) -> Result<PostgresStore, StoreError> {
+    let instance = instance();
+    let options = options(&config.url, &config, &instance)?;
+    let direct = match &config.direct_url {
+        Some(url) => self::options(url, &config, &instance)?,
+        None => options.clone(),
+    };
+    timeout(START, prepare(&direct))
+        .await
+        .map_err(|_| StoreError::Unavailable("the database was not ready in time".to_owned()))??;
+    let pooled = config.direct_url.is_some();
+    let options = if pooled { options } else { options.options(SETTINGS) };
+    let link = Arc::new(Link::new(options.clone(), config.connections));
+    let (board, log) = (Arc::new(Board::new()), Arc::new(Log::new()));
+    let gate = Arc::new(Gate::new(Arc::clone(&link), Arc::clone(&board), clock.clone(), every));
+    let beat = Beat {
+        // A connection of its own: it waits for nobody, and is no part of what requests cost.
+        link: Arc::new(Link::new(options, 1)),
+        board: Arc::clone(&board),
+        log: Arc::clone(&log),
+        gate: Arc::clone(&gate),
+        clock: clock.clone(),
+    };
+    // The first look: from here on the time is the database's.
+    beat.look(&mut 0).await?;
+    let (stop, hints) = (CancellationToken::new(), Arc::new(Notify::new()));
+    tokio::spawn(beat::listen(direct, instance.clone(), Arc::clone(&hints), stop.clone()));
+    tokio::spawn(beat.run(hints, stop.clone()));
+    tracing::info!(instance, "this instance shares the store with others");
+    Ok(PostgresStore {
+        link,
+        board,
+        log,
+        gate,
+        clock,
+        requests: Requests::default(),
+        writer: Writer { instance },
+        stop,
+    })
+}
+
+/// Options of a URL, for connections in an instance's name.
+pub(super) fn options(
+    url: &SecretString,
+    config: &config::Database,
+    instance: &str,
+) -> Result<PgConnectOptions, StoreError> {
+    // The text of the error may repeat the URL, and that may hold a password.
+    let mut options = PgConnectOptions::from_str(url.expose_secret())
+        .map_err(|_| StoreError::Unavailable("[store] url is not a URL of a database".to_owned()))?;
+    if let Some(password) = &config.password {
+        options = options.password(password.expose_secret());
+    }
+    // Statements hold requests and callbacks: not for the log. The float setting is one that poolers stumble over.
+    Ok(options.application_name(instance).extra_float_digits(None).disable_statement_logging())
+}
+
+/// The name of this process among others: the machine's, and what tells it from others there.
+fn instance() -> String {
+    let uname = rustix::system::uname();
+    let host: String =
+        uname.nodename().to_string_lossy().chars().filter(char::is_ascii_graphic).take(40).collect();
+    let [.., a, b] = uuid::Uuid::now_v7().into_bytes();
+    format!("{host}-{a:02x}{b:02x}")
+}
+
+/// Refuses a database that loses what it acknowledged, and brings its tables up to date.
+pub(super) async fn prepare(options: &PgConnectOptions) -> Result<(), StoreError> {
+    let mut connection = options.connect().await.map_err(away)?;
+    for setting in DURABLE {
+        let sql = format!("SHOW {setting}");
+        let row = raw_sql(sqlx::AssertSqlSafe(sql)).fetch_one(&mut connection).await.map_err(away)?;
+        if row.try_get::<String, _>(0).map_err(away)? == "off" {
+            return Err(StoreError::Unsafe { setting });
+        }
+    }
+    migrate(&mut connection).await?;
+    connection.close().await.map_err(away)
+}
+
+/// Instances that start at the same time wait for each other here.
+async fn migrate(connection: &mut PgConnection) -> Result<(), StoreError> {
+    sqlx::migrate!("src/store/migrations").run(connection).await.map_err(|error| match error {
+        MigrateError::VersionMissing(version) => {
+            let found = u16::try_from(version).unwrap_or(u16::MAX);
+            StoreError::Newer { found, known: 4 }
+        }
+        other => StoreError::Unavailable(format!("the tables cannot be brought up to date: {other}")),
+    })
+}
+
+fn away(error: sqlx::Error) -> StoreError {
+    StoreError::Unavailable(format!("the database cannot be used: {error}"))
+}

@@ -1,0 +1,95 @@
+//! What a job costs: round trips, and plans that do not grow with the number of jobs.
+
+use std::time::Duration;
+
+use reelhook::{
+    clock::Clock,
+    lifecycle::{Duty, Event, Job, JobId, Report, StoredFile},
+    store::{Replaced, Store, postgres::PostgresStore},
+};
+
+use super::Base;
+use crate::support::*;
+
+/// What happens to a job in hand, without reading it again.
+async fn happens(store: &PostgresStore, job: &Job, event: Event) -> Job {
+    let change = job.step(&event, NOW.plus(5), &policy()).unwrap();
+    let next = change.job.clone();
+    assert!(matches!(store.replace(change).await.unwrap(), Replaced::Done { .. }));
+    next
+}
+
+/// As a lane does: a look when something is due, then a claim of one.
+async fn taken(store: &PostgresStore, duty: Duty, wanted: JobId) -> Job {
+    let due = store.next_due(duty).await.unwrap().unwrap();
+    assert!(due <= NOW.plus(5), "{duty:?} {due:?}");
+    let job = store.claim(claim(duty, 1, NOW.plus(5))).await.unwrap().remove(0);
+    assert_eq!(job.id, wanted);
+    job
+}
+
+/// A job from its creation to its end, as the app and the lanes ask for it.
+async fn live(store: &PostgresStore, n: u16) {
+    put(store, job(n)).await;
+    let sending = taken(store, Duty::Submit, id(n)).await;
+    store.document(id(n)).await.unwrap().unwrap();
+    happens(store, &sending, Event::Accepted(task(n), sending.lease.unwrap())).await;
+    store.callback(arrival(n, &format!("done {n}"), b"{\"status\":\"succeeded\"}")).await.unwrap();
+    let asking = taken(store, Duty::Ask, id(n)).await;
+    let links = vec!["https://files.example.com/a.mp4".to_owned()];
+    let report = Report::Succeeded { links, credits: Some(40) };
+    happens(store, &asking, Event::Reported(task(n), report, asking.lease.unwrap())).await;
+    let fetching = taken(store, Duty::Fetch, id(n)).await;
+    let lease = fetching.lease.unwrap();
+    let file = StoredFile {
+        name: "a.mp4".into(),
+        location: format!("2026-01-15/{}/a.mp4", id(n)),
+        bytes: 5,
+        sha256: "0".repeat(64),
+        content_type: "video/mp4".into(),
+    };
+    let stored = happens(store, &fetching, Event::Fetched { index: 0, file, lease }).await;
+    store.document(id(n)).await.unwrap().unwrap();
+    happens(store, &stored, Event::Archived(lease)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_life_of_a_job_costs_twelve_round_trips_at_most() {
+    let base = Base::new();
+    let store = PostgresStore::open(&base.database, Clock::manual(NOW.0), Duration::ZERO).await.unwrap();
+    live(&store, 1).await;
+    let before = store.round_trips();
+    for n in 2..=11 {
+        live(&store, n).await;
+    }
+    let trips = store.round_trips() - before;
+    println!("{} round trips a job", trips as f64 / 10.0);
+    assert!(trips <= 120, "{trips} for ten jobs");
+    assert_eq!(store.counts().await.unwrap().outcomes["succeeded"], 11);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn looking_for_work_reads_the_index_alone_and_nothing_that_is_not_due() {
+    let base = Base::new();
+    let store = base.instance().await;
+    put(&*store, job(1)).await;
+    store.close().await;
+    base.server.sql(
+        &base.database,
+        "INSERT INTO jobs SELECT (json_populate_record(j, json_build_object('id', gen_random_uuid(), 'phase', 'awaiting',
+             'duty', 2, 'task', n::text, 'owned_task', n::text, 'due_at', j.due_at + n))).*
+         FROM jobs j, generate_series(1, 20000) AS n WHERE j.phase = 'queued'",
+    );
+    base.server.sql(&base.database, "VACUUM ANALYZE jobs");
+    let query = "SELECT due_at FROM jobs WHERE duty = 2 AND calm ORDER BY due_at, id LIMIT 1";
+    let plan = base.server.sql(&base.database, &format!("EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) {query}"));
+    assert!(plan.contains("Index Only Scan using jobs_due") && plan.contains("Heap Fetches: 0"), "{plan}");
+    let due = NOW.0;
+    let query = format!(
+        "SELECT record FROM jobs WHERE duty = 2 AND calm AND due_at <= {due} AND schema <= 1 ORDER BY due_at, id LIMIT 1 \
+         FOR UPDATE SKIP LOCKED"
+    );
+    let plan = base.server.sql(&base.database, &format!("EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) {query}"));
+    assert!(plan.contains("Index Scan using jobs_due") && !plan.contains("Sort"), "{plan}");
+    assert!(!plan.contains("Rows Removed"), "{plan}");
+}

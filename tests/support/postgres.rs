@@ -1,0 +1,155 @@
+//! A real PostgreSQL that belongs to the test alone. Needs the package `postgresql`.
+
+#![allow(dead_code, clippy::unwrap_used, reason = "each test binary uses its part; a test may panic")]
+
+use std::{
+    fs,
+    net::TcpListener,
+    os::unix::{fs::chown, process::CommandExt as _},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use reelhook::config::Database;
+use tempfile::TempDir;
+
+/// A server in a temporary folder, on a port of its own.
+pub(crate) struct Server {
+    folder: TempDir,
+    port: u16,
+    databases: AtomicU32,
+}
+
+impl Server {
+    /// Makes and starts one.
+    pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// The same, with settings such as `fsync=off`.
+    pub(crate) fn start_with(settings: &[&str]) -> Self {
+        let folder = TempDir::new_in("/tmp").unwrap();
+        if let Some((uid, gid)) = user() {
+            chown(folder.path(), Some(uid), Some(gid)).unwrap();
+        }
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let server = Self { folder, port, databases: AtomicU32::new(0) };
+        let data = server.data();
+        // What a crash of the machine would lose does not matter to a test, but for what reelhook itself asks of it.
+        server.run(
+            "initdb",
+            &["-D", &data, "-A", "trust", "-U", "postgres", "--no-sync", "-E", "UTF8", "--no-locale"],
+        );
+        let mut config = format!(
+            "port = {port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = ''\nmax_connections = 200\n"
+        );
+        settings.iter().for_each(|setting| config.push_str(&format!("{setting}\n")));
+        let path = Path::new(&data).join("postgresql.conf");
+        let before = fs::read_to_string(&path).unwrap();
+        fs::write(&path, before + &config).unwrap();
+        server.up();
+        server
+    }
+
+    fn data(&self) -> String {
+        self.folder.path().join("data").display().to_string()
+    }
+
+    fn run(&self, tool: &str, args: &[&str]) {
+        let mut command = Command::new(tool_path(tool));
+        command.args(args).current_dir(self.folder.path()).stdout(Stdio::null()).stderr(Stdio::null());
+        if let Some((uid, gid)) = user() {
+            command.uid(uid).gid(gid);
+        }
+        let status = command.status().unwrap_or_else(|error| panic!("{tool}: {error}; install postgresql"));
+        assert!(status.success(), "{tool} {args:?}: {status}");
+    }
+
+    /// Starts it again.
+    pub(crate) fn up(&self) {
+        let log = self.folder.path().join("log").display().to_string();
+        self.run("pg_ctl", &["-D", &self.data(), "-w", "-l", &log, "start"]);
+    }
+
+    /// Ends it as a crash would.
+    pub(crate) fn crash(&self) {
+        self.run("pg_ctl", &["-D", &self.data(), "-m", "immediate", "-w", "stop"]);
+    }
+
+    /// Stops every process of it in its tracks, or lets them go on.
+    pub(crate) fn freeze(&self, frozen: bool) {
+        let signal = if frozen { "-STOP" } else { "-CONT" };
+        let pid = fs::read_to_string(Path::new(&self.data()).join("postmaster.pid")).unwrap();
+        let pid = pid.lines().next().unwrap().to_owned();
+        let children = Command::new("pgrep").args(["-P", &pid]).output().unwrap().stdout;
+        let children = String::from_utf8(children).unwrap();
+        for process in std::iter::once(&*pid).chain(children.lines()) {
+            // A child may have ended meanwhile.
+            Command::new("kill").args([signal, process]).stderr(Stdio::null()).status().unwrap();
+        }
+    }
+
+    /// A new, empty database.
+    pub(crate) fn database(&self) -> Database {
+        let name = format!("test{}", self.databases.fetch_add(1, Ordering::Relaxed));
+        let port = self.port.to_string();
+        self.run("createdb", &["-h", "127.0.0.1", "-p", &port, "-U", "postgres", &name]);
+        Database {
+            url: format!("postgres://postgres@127.0.0.1:{port}/{name}").into(),
+            direct_url: None,
+            password: None,
+            connections: 8,
+        }
+    }
+
+    /// What SQL answers in a database, unaligned.
+    pub(crate) fn sql(&self, database: &Database, sql: &str) -> String {
+        self.tool("psql", database, &["-X", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", sql])
+    }
+
+    /// What a tool of the package says of a database.
+    pub(crate) fn tool(&self, tool: &str, database: &Database, args: &[&str]) -> String {
+        use secrecy::ExposeSecret as _;
+        let output =
+            Command::new(tool_path(tool)).args(args).arg(database.url.expose_secret()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let mut command = Command::new(tool_path("pg_ctl"));
+        command.args(["-D", &self.data(), "-m", "immediate", "-W", "stop"]);
+        if let Some((uid, gid)) = user() {
+            command.uid(uid).gid(gid);
+        }
+        drop(command.stdout(Stdio::null()).stderr(Stdio::null()).status());
+    }
+}
+
+/// Whom it runs as: it refuses root, for whom the package has made a user.
+fn user() -> Option<(u32, u32)> {
+    static USER: OnceLock<Option<(u32, u32)>> = OnceLock::new();
+    *USER.get_or_init(|| {
+        rustix::process::geteuid().is_root().then(|| {
+            let users = fs::read_to_string("/etc/passwd").unwrap();
+            let user = users.lines().find(|line| line.starts_with("postgres:")).expect("the user postgres");
+            let mut numbers = user.split(':').skip(2).map(|number| number.parse().unwrap());
+            (numbers.next().unwrap(), numbers.next().unwrap())
+        })
+    })
+}
+
+/// Where the package keeps its tools: the newest version there is.
+fn tool_path(tool: &str) -> PathBuf {
+    let mut versions: Vec<_> = fs::read_dir("/usr/lib/postgresql")
+        .map(|entries| entries.map(|entry| entry.unwrap().path().join("bin")).collect())
+        .unwrap_or_default();
+    versions.sort();
+    versions.pop().map_or_else(|| tool.into(), |bin| bin.join(tool))
+}
