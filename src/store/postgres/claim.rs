@@ -1,10 +1,11 @@
 //! Claims: what is due is locked, stepped here, and written in the same transaction. Two round trips.
 
-use sqlx::{Row as _, postgres::PgRow};
+use sqlx::Row as _;
 use uuid::Uuid;
 
 use super::{
     PostgresStore,
+    board::Since,
     link::{Session, Trouble},
     row::{self, Verdict},
 };
@@ -40,11 +41,7 @@ impl PostgresStore {
             self.board.forget(claim.duty);
             return Ok(Vec::new());
         }
-        let next = format!("SELECT next_due({}::smallint) AS next", claim.duty as u8);
-        let (claimed, rest) = self.commit(session, changes, &next).await?;
-        if let Some(next) = rest.and_then(|row| row.try_get::<Option<i64>, _>("next").ok()) {
-            self.board.looked(claim.duty, next.map(Millis), since);
-        }
+        let claimed = self.commit(session, changes, Some((claim.duty, since))).await?;
         self.gate.took(claim.duty, claimed.len());
         Ok(claimed)
     }
@@ -73,10 +70,10 @@ impl PostgresStore {
             self.board.forget(claim.duty);
             return Ok(Some(Vec::new()));
         }
+        self.board.looked(claim.duty, verdict.next, since);
         let Replaced::Done { .. } = self.replaced(&verdict, &change, Limits::default())? else {
             return Ok(None);
         };
-        self.board.looked(claim.duty, verdict.next, since);
         self.gate.took(claim.duty, 1);
         Ok(Some(vec![change.job]))
     }
@@ -101,20 +98,24 @@ impl PostgresStore {
         Ok((session, records))
     }
 
-    /// Writes changes of locked jobs and ends the transaction; those that were written, and the row of `then`.
+    /// Writes changes of locked jobs and ends the transaction; those that were written. Notes when the
+    /// next job of a duty is due, unless something else was written since.
     async fn commit(
         &self,
         mut session: Session<'_>,
         changes: Vec<Change>,
-        then: &str,
-    ) -> Result<(Vec<Job>, Option<PgRow>), StoreError> {
+        next: Option<(Duty, Since)>,
+    ) -> Result<Vec<Job>, StoreError> {
         let written_by = Uuid::now_v7();
         let mut sql = String::new();
         for change in &changes {
             let document = self.writer.change(change, Limits::default(), written_by)?;
             sql.push_str(&format!("SELECT * FROM replace_job({document}); "));
         }
-        sql.push_str(&format!("{then}; COMMIT"));
+        if let Some((duty, _)) = next {
+            sql.push_str(&format!("SELECT next_due({}::smallint) AS next; ", duty as u8));
+        }
+        sql.push_str("COMMIT");
         let mut rows = match session.ask(&sql).await {
             Ok(rows) => rows,
             // Unless it says that it did, nobody may work on what it may have committed: that comes back by its lease.
@@ -123,12 +124,17 @@ impl PostgresStore {
                     return Err(trouble.into());
                 }
                 changes.iter().for_each(|change| self.wrote(None, &change.job));
-                return Ok((changes.into_iter().map(|change| change.job).collect(), None));
+                return Ok(changes.into_iter().map(|change| change.job).collect());
             }
             Err(trouble) => return Err(trouble.into()),
         };
         session.release();
-        let rest = rows.pop();
+        // Before what was written is noted, which may be earlier.
+        if let Some((duty, since)) = next
+            && let Some(at) = rows.pop().and_then(|row| row.try_get::<Option<i64>, _>("next").ok())
+        {
+            self.board.looked(duty, at.map(Millis), since);
+        }
         let mut written = Vec::new();
         for (row, change) in rows.iter().zip(changes) {
             let verdict = Verdict::of(row)?;
@@ -139,7 +145,7 @@ impl PostgresStore {
                 }
             }
         }
-        Ok((written, rest))
+        Ok(written)
     }
 
     /// When the next job of a duty is due.
@@ -176,7 +182,7 @@ impl PostgresStore {
             session.release();
             return Ok(false);
         }
-        self.commit(session, changes, "SELECT 1").await?;
+        self.commit(session, changes, None).await?;
         Ok(rows.len() == SWEEP)
     }
 }
