@@ -8,6 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use actix_web::dev::ServerHandle;
@@ -66,6 +67,9 @@ pub enum StartError {
     Io(#[from] io::Error),
 }
 
+/// How long a change of a disk stays unsaid at most.
+const DISK_WATCH: Duration = Duration::from_secs(5);
+
 /// A running server.
 pub struct Server {
     api: SocketAddr,
@@ -117,7 +121,8 @@ impl Server {
         let servers =
             [inbound::serve_api(api, Arc::clone(&context))?, inbound::serve_callbacks(callback, context)?];
         // Last: a server that does not start has sent nothing to anybody.
-        let lanes = Running::start(Arc::clone(&app), upstream, downloader, archive);
+        let lanes = Running::start(Arc::clone(&app), upstream, downloader, Arc::clone(&archive));
+        tokio::spawn(watch_disks(Arc::clone(&store), archive, streams.clone()));
         let listeners = servers.map(|server| (server.handle(), tokio::spawn(server))).into();
         ready.store(true, Ordering::Release);
         tracing::info!(api = %api_address, callback = %callback_address, "reelhook is ready");
@@ -198,6 +203,13 @@ async fn open_store(config: Arc<Config>, now: Millis) -> Result<SledStore, Start
     let policy = Arc::new(policy(&config));
     let opened = tokio::task::spawn_blocking(move || SledStore::open(&config.store, now, &policy)).await;
     Ok(opened.map_err(io::Error::other)??)
+}
+
+/// Looks at the disks while nobody has work for them: whoever looks first logs a change.
+async fn watch_disks(store: Arc<SledStore>, archive: Arc<Archive>, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(DISK_WATCH)).await.is_some() {
+        let _reports = (store.disk(), archive.disk());
+    }
 }
 
 fn listen(address: SocketAddr, section: &'static str) -> Result<TcpListener, StartError> {

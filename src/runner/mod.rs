@@ -15,7 +15,7 @@ use std::{num::NonZeroU32, sync::Arc, time::Duration};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
 pub use duties::Duties;
 pub use submit::CreateCall;
@@ -126,7 +126,12 @@ impl Runner {
                 }
                 Ok(_) => {}
                 Err(error) => {
-                    error!(?duty, %error, "the store gave out no work");
+                    // A disk says itself what is wrong with it, once.
+                    if matches!(error, StoreError::Disk(_)) {
+                        debug!(?duty, %error, "the store gave out no work");
+                    } else {
+                        error!(?duty, %error, "the store gave out no work");
+                    }
                     tokio::time::sleep(STORE_PAUSE).await;
                 }
             }

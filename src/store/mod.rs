@@ -4,8 +4,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::lifecycle::{
-    CallbackId, Change, Duty, Event, EventKind, EventRecord, Job, JobId, Millis, Policy, Status, TaskId,
+use crate::{
+    disk,
+    lifecycle::{
+        CallbackId, Change, Duty, Event, EventKind, EventRecord, Job, JobId, Millis, Policy, Status, TaskId,
+    },
 };
 
 mod arrival;
@@ -303,8 +306,8 @@ pub trait Store: Send + Sync + 'static {
     /// Signals that something changed: a hint, never the truth. Register before you look.
     fn wake(&self) -> tokio::sync::watch::Receiver<u64>;
 
-    /// Whether there is room to write: well above `[store] min_free`.
-    fn roomy(&self) -> bool;
+    /// How the disk does that it is on; none for a store that is elsewhere.
+    fn disk(&self) -> Option<disk::Report>;
 
     /// Ends orderly: everything acknowledged is on disk, later calls fail.
     async fn close(&self);

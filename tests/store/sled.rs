@@ -5,6 +5,7 @@ use std::{fs, path::Path, sync::Arc};
 use async_trait::async_trait;
 use bytes::Bytes;
 use reelhook::{
+    disk::{Role, Trouble},
     config,
     lifecycle::{Duty, Event, Job, JobId, Millis, Phase},
     store::{Insert, JobFilter, Store, StoreError, sled::SledStore},
@@ -317,12 +318,12 @@ async fn a_disk_that_runs_full_stops_writes_and_not_reads() {
     let store = folder.open_at(NOW);
     awaiting(&store, 1).await;
     let called = arrival(1, "dlv", b"{}");
-    assert!(store.roomy());
+    assert!(store.disk().unwrap().no_new_work.is_none());
     closed(store).await;
     let full = config::Store { min_free: u64::MAX, ..folder.config() };
     let store = SledStore::open(&full, NOW, &policy()).unwrap();
-    assert!(!store.roomy());
-    assert!(matches!(store.insert(insertion(job(2))).await, Err(StoreError::NoSpace { .. })));
-    assert!(matches!(store.callback(called).await, Err(StoreError::NoSpace { .. })));
+    assert!(matches!(store.disk().unwrap().no_writes, Some(Trouble::Full { role: Role::Store, .. })));
+    assert!(matches!(store.insert(insertion(job(2))).await, Err(StoreError::Disk(Trouble::Full { .. }))));
+    assert!(matches!(store.callback(called).await, Err(StoreError::Disk(Trouble::Full { .. }))));
     assert_eq!(get(&store, id(1)).await.id, id(1));
 }

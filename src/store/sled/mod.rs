@@ -58,7 +58,7 @@ use super::{
 };
 use crate::{
     chaos::{self, Safeguard},
-    config,
+    config, disk,
     lifecycle::{CallbackId, Change, Duty, Job, JobId, Millis, Policy, TaskId},
 };
 
@@ -254,8 +254,8 @@ impl Store for SledStore {
         self.published.wake()
     }
 
-    fn roomy(&self) -> bool {
-        self.space.for_new_work().is_ok()
+    fn disk(&self) -> Option<disk::Report> {
+        Some(self.space.report())
     }
 
     async fn close(&self) {

@@ -20,6 +20,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use reelhook::{
+    disk,
     lifecycle::{CallbackId, Change, Duty, EventRecord, Job, JobId, Millis, Policy, TaskId},
     store::{
         Arrival, Booked, CallbackFilter, CallbackRecord, Claim, Counts, EventFilter, EventPage, Heard,
@@ -362,8 +363,8 @@ impl Store for MemoryStore {
         self.wake.subscribe()
     }
 
-    fn roomy(&self) -> bool {
-        true
+    fn disk(&self) -> Option<disk::Report> {
+        None
     }
 
     async fn close(&self) {
