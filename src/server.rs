@@ -30,7 +30,10 @@ use crate::{
         upstream::Upstream,
     },
     runner::Running,
-    store::{Store, StoreError, sled::SledStore},
+    store::{
+        Store, StoreError,
+        sled::{self, Restored, SledStore},
+    },
     telemetry,
 };
 
@@ -196,6 +199,25 @@ impl Listeners {
 #[must_use]
 pub fn policy(config: &Config) -> Policy {
     crate::app::policy(config)
+}
+
+/// Makes a store that was put back from a backup safe to start with: what it does not know to be sent is held, since it
+/// may have been sent after the backup was made.
+///
+/// # Errors
+/// The store's, among them that there is none.
+pub async fn hold_restored(config: &Config, clock: &Clock) -> Result<Restored, StartError> {
+    let (store, policy, now) = (config.store.clone(), policy(config), Millis(clock.now_ms()));
+    let held = tokio::task::spawn_blocking(move || sled::restored(&store, now, &policy)).await;
+    let restored = held.map_err(io::Error::other)??;
+    let Restored { held, events_after } = restored;
+    tracing::warn!(
+        held,
+        events_after,
+        "the store comes from a backup: the jobs that it has as queued or being sent may have been sent since and are held, \
+         each for a person to decide; do not start with --restored again, or new jobs are held as well"
+    );
+    Ok(restored)
 }
 
 /// Opens the store where blocking is allowed.

@@ -5,6 +5,7 @@
 use jiff::Timestamp;
 use reelhook::{
     config::Storage,
+    disk::Trouble,
     outbound::{
         archive::{Archive, ArchiveError},
         manifest::{Manifest, ManifestCost, ManifestFile, manifest},

@@ -155,6 +155,14 @@ impl Archive {
         }
     }
 
+    /// Removes a file that no record names.
+    ///
+    /// # Errors
+    /// [`ArchiveError::NotFound`] or [`ArchiveError::Io`].
+    pub async fn remove(&self, location: &str) -> Result<(), ArchiveError> {
+        Ok(self.store.delete(&parse(location)?).await?)
+    }
+
     /// Writes the manifest of a job as `<key>.json`, durably, and returns its location. Call it last: a manifest says
     /// that every file which it lists is complete. Writing it again replaces it.
     ///

@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, error, warn};
 
 pub use duties::Duties;
+pub use fetch::Left;
 pub use submit::CreateCall;
 
 use crate::{
@@ -210,11 +211,16 @@ impl Runner {
         let seal = |manifest: Manifest| async move {
             self.archive.put_manifest(key, &manifest).await.map(drop).map_err(|error| error.to_string())
         };
-        let ended = Box::pin(self.duties.fetch(job, key, get, seal)).await;
+        let Left { ended, unnamed } = Box::pin(self.duties.fetch(job, key, stop, get, seal)).await;
         stop.cancel();
         self.app.set_progress(id, None);
         if ended {
             self.downloader.forget(&id.to_string()).await;
+        }
+        if let Some(file) = unnamed
+            && let Err(error) = self.archive.remove(&file.location).await
+        {
+            warn!(job = %id, %error, "the file of a job that was canceled meanwhile stays in the archive");
         }
     }
 

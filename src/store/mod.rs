@@ -16,7 +16,7 @@ mod error;
 pub mod sled;
 pub mod transfer;
 
-pub use arrival::{Arrival, CallbackRecord, Changed, Heard, Judge, Judged, Verdict};
+pub use arrival::{Arrival, CallbackRecord, Changed, Heard, Judge, Judged, Share, Verdict};
 pub use error::StoreError;
 
 /// Who a create call's idempotency key belongs to, and the key.
@@ -259,7 +259,8 @@ pub trait Store: Send + Sync + 'static {
     async fn next_due(&self, duty: Duty) -> Result<Option<Millis>, StoreError>;
 
     /// Remembers a callback: log entry, the key by which repeats are known, and what it does to its job, all or
-    /// nothing. Durable when it returns.
+    /// nothing. Of callbacks for jobs without a record no more is kept than [`Share::OF_A_JOB`] of each and
+    /// [`Share::OF_STRAYS`] of all. Durable when it returns.
     async fn callback(&self, arrival: Arrival) -> Result<Heard, StoreError>;
 
     /// Jobs, newest first, older than `before`.

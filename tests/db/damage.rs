@@ -58,7 +58,7 @@ async fn damaged_records_become_jobs_again_and_keep_their_ids() {
     );
     assert!(matches!(
         get(&store, id(CANCELED)).await.outcome(),
-        Some(Outcome::Canceled { may_still_charge: false })
+        Some(Outcome::Canceled { may_still_charge: false, .. })
     ));
     let again = Insert { key: Some(key("web", "order-1", 1)), ..insertion(job(50)) };
     let replayed = store.insert(again).await.unwrap();

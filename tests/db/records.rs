@@ -10,7 +10,7 @@ use std::{
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use reelhook::{
-    lifecycle::{CallbackId, Duty, JobId},
+    lifecycle::{CallbackId, Duty, FailCode, JobId, Outcome},
     store::{CallbackFilter, EventFilter, IdempotencyKey, Insert, Inserted, JobFilter, Store},
 };
 use serde::{Deserialize, Serialize};
@@ -56,6 +56,7 @@ fn file(key: &[u8]) -> String {
         (STORED, "settled-stored"),
         (CANCELED, "settled-canceled"),
         (FOLLOWING, "following"),
+        (FAILED, "settled-failed"),
     ];
     let kind = match key[0] {
         b'j' => {
@@ -71,6 +72,7 @@ fn file(key: &[u8]) -> String {
         b'i' => "idempotency",
         b'c' => "callback",
         b'k' => "stray",
+        b'u' => "strays",
         b't' => "task",
         b'b' => "ledger",
         b'r' => "request",
@@ -122,7 +124,7 @@ fn fixtures() -> (Place, usize) {
 #[tokio::test]
 async fn the_records_of_0_1_are_read_by_this_version() {
     let (place, files) = fixtures();
-    assert_eq!(files, 23, "each phase, and each kind of entry");
+    assert_eq!(files, 25, "each phase, and each kind of entry");
     assert_eq!(place.findings(), [""; 0]);
     let store = place.open();
     let phases = [
@@ -135,13 +137,19 @@ async fn the_records_of_0_1_are_read_by_this_version() {
         (STORED, "done"),
         (CANCELED, "done"),
         (FOLLOWING, "awaiting"),
+        (FAILED, "done"),
     ];
     for (n, phase) in phases {
         assert_eq!(get(&store, id(n)).await.phase_name(), phase);
     }
     assert_eq!(get(&store, id(STORED)).await.files().count(), 1);
+    let failed = get(&store, id(FAILED)).await;
+    assert!(matches!(
+        failed.outcome(),
+        Some(Outcome::Failed { code: FailCode::ArtifactMissing, files, .. }) if files.is_empty()
+    ));
     assert_eq!(store.list(JobFilter::default(), None, 50).await.unwrap().items.len(), phases.len());
-    assert_eq!(store.counts().await.unwrap().phase("done"), 2);
+    assert_eq!(store.counts().await.unwrap().phase("done"), 3);
     assert_eq!(store.document(id(QUEUED)).await.unwrap().unwrap(), vec![b'x'; 5_000]);
     assert_eq!(store.by_task(&task(STORED)).await.unwrap(), Some(id(STORED)));
     assert!(store.next_due(Duty::Submit).await.unwrap().is_some());

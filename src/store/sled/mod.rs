@@ -22,9 +22,11 @@ mod read;
 mod rebuild;
 mod record;
 mod recover;
+mod restored;
 mod source;
 mod space;
 mod state;
+mod stray;
 #[cfg(test)]
 mod tests;
 mod txn;
@@ -35,6 +37,7 @@ pub use check::{Finding, Report, check};
 pub use export::{Exported, export};
 pub use import::{Imported, import};
 pub use recover::{Recovered, recover};
+pub use restored::{Restored, restored};
 
 use std::sync::Arc;
 
