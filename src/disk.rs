@@ -65,7 +65,9 @@ pub enum Trouble {
     #[error("the disk of the {0} is mounted read-only; nothing was written")]
     ReadOnly(Role),
     /// The folder is not there, or not the one that this process opened.
-    #[error("the folder of the {0} is not the one that was opened: is its volume mounted? Nothing was written")]
+    #[error(
+        "the folder of the {0} is not the one that was opened: is its volume mounted? Nothing was written"
+    )]
     Gone(Role),
 }
 

@@ -1,12 +1,12 @@
 //! The embedded store: the list, and what only it promises.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{fs, path::Path, sync::Arc, thread, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use reelhook::{
-    disk::{Role, Trouble},
     config,
+    disk::{Role, Trouble},
     lifecycle::{Duty, Event, Job, JobId, Millis, Phase},
     store::{Insert, JobFilter, Store, StoreError, sled::SledStore},
 };
@@ -39,7 +39,10 @@ impl Folder {
 
     /// Changes raw entries while nobody has the store open.
     fn tamper(&self, tamper: impl FnOnce(&sled::Tree)) {
-        let db = sled::Config::new().path(self.path()).mode(sled::Mode::LowSpace).open().unwrap();
+        let open = || sled::Config::new().path(self.path()).mode(sled::Mode::LowSpace).open();
+        // The owner before lets go of the files a moment after it closed them.
+        let db =
+            (0..100).find_map(|_| open().map_err(|_| thread::sleep(Duration::from_millis(20))).ok()).unwrap();
         tamper(&db);
         db.flush().unwrap();
     }
