@@ -213,7 +213,7 @@ async fn an_orderly_stop_and_start_in_the_middle_loses_nothing() {
 }
 
 fn entries(folder: &std::path::Path) -> usize {
-    std::fs::read_dir(folder).map_or(0, Iterator::count)
+    fs::read_dir(folder).map_or(0, Iterator::count)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -225,13 +225,13 @@ async fn a_job_that_is_canceled_during_its_copy_leaves_no_file_that_nobody_names
     let deadline = tokio::time::Instant::now() + PATIENCE;
     while entries(&locks) == 0 {
         assert!(tokio::time::Instant::now() < deadline, "the copy never began");
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
     world.post(&format!("/v1/jobs/{id}/cancel"), &serde_json::json!({})).await;
     // The lock goes when the file has its name or is gone.
     while entries(&locks) > 0 || entries(&archive) > 1 {
         assert!(tokio::time::Instant::now() < deadline, "{} entries are left", entries(&archive));
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(world.get(&format!("/v1/jobs/{id}")).await["status"], "canceled");
 }

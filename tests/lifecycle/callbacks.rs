@@ -73,7 +73,7 @@ fn an_answered_callback_that_came_too_early_is_asked_again_after_2_5_and_15_seco
 
 #[test]
 fn an_answer_settles_only_callbacks_that_came_before_its_question() {
-    for report in [running(), succeeded(0), reelhook::lifecycle::Report::NotFound] {
+    for report in [running(), succeeded(0), Report::NotFound] {
         let player = Player::asking();
         let lease = player.lease();
         let player = player.then(&note(None)).then(&Event::Reported(task("ours"), report, lease));
