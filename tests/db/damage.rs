@@ -78,7 +78,7 @@ async fn a_store_that_does_not_open_says_how_to_save_it_and_stays() {
     log[..64].fill(0xAA);
     fs::write(place.path("state/db"), &log).unwrap();
     let before = place.files();
-    place.serve().assert().code(1).stderr(predicate::str::contains("its log holds whole records of 9"));
+    place.serve().assert().code(1).stderr(predicate::str::contains("its log holds whole records of 10"));
     assert_eq!(place.files(), before, "a start leaves it to be saved");
     let run = place.db(&["check"]).assert().code(1);
     run.stderr(

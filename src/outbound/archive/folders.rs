@@ -28,8 +28,13 @@ pub(super) fn prepare(root: &Path) -> io::Result<PathBuf> {
     }
     sync_up_to(&lock::folder(&root), &root)?;
     if !mark(&root).exists() {
-        // Where there are videos already, this is a mount point without its volume.
-        tracing::warn!(folder = %root.display(), "a new archive is begun: if it should have videos, its volume is missing");
+        let folder = root.display();
+        if made > 0 {
+            tracing::info!(%folder, "a new archive is begun");
+        } else {
+            // Perhaps a mount point without its volume.
+            tracing::warn!(%folder, "a new archive is begun: if it should have videos, its volume is missing");
+        }
         make_mark(&mark(&root))?;
     }
     Ok(root)
