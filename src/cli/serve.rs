@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use reelhook::{
     clock::Clock,
     config::{Config, LoadOptions},
-    server::{Listeners, Server, StartError},
+    server::{Listeners, Server, StartError, hold_restored},
     store::StoreError,
     telemetry,
 };
@@ -28,6 +28,9 @@ pub(crate) struct Args {
     /// Where callbacks are received
     #[arg(long, value_name = "ADDRESS")]
     callback_listen: Option<SocketAddr>,
+    /// The store was put back from a backup: hold what it has as not sent, for it may have been sent since
+    #[arg(long)]
+    restored: bool,
 }
 
 pub(crate) async fn run(args: Args, _output: &Output) -> Result<(), Failure> {
@@ -40,6 +43,9 @@ pub(crate) async fn run(args: Args, _output: &Output) -> Result<(), Failure> {
         tracing::warn!("{warning}");
     }
     let listeners = Listeners::bind(&loaded.config).map_err(failure)?;
+    if args.restored {
+        hold_restored(&loaded.config, &Clock::system()).await.map_err(failure)?;
+    }
     let server = start(loaded.config, listeners).await?;
     until_told_to_end().await?;
     server.stop().await;

@@ -7,7 +7,7 @@ use metrics::gauge;
 use serde_json::{Value, json};
 
 use super::{Context, fields::Params, problem::Problem};
-use crate::telemetry;
+use crate::{disk::Report, telemetry};
 
 const PHASES: [&str; 7] = ["queued", "sending", "unknown", "held", "awaiting", "fetching", "done"];
 
@@ -32,8 +32,8 @@ pub(super) async fn ready(request: HttpRequest, context: Data<Context>) -> Resul
 }
 
 fn checks(context: &Context, store_is_open: bool) -> Value {
-    let min_free = context.app.config().storage.min_free;
-    let free = context.archive.free_space().ok();
+    let mut store = context.app.store().disk().map_or_else(|| json!({}), |report| disk(&report));
+    store["open"] = store_is_open.into();
     let pause = context.app.pause();
     json!({
         "upstream": {
@@ -41,11 +41,30 @@ fn checks(context: &Context, store_is_open: bool) -> Value {
             "refusals": pause.as_ref().map_or(0, |pause| pause.refusals),
             "why": pause.map(|pause| pause.why),
         },
-        "store": { "open": store_is_open, "roomy": context.app.store().roomy() },
+        "store": store,
         "stopping": context.stop.is_cancelled(),
-        "archive": { "free_bytes": free, "roomy": free.map(|free| free >= min_free) },
+        "archive": disk(&context.archive.disk()),
         "callbacks": { "expected": context.app.config().callback.public_url.is_some() },
     })
+}
+
+fn disk(report: &Report) -> Value {
+    let Report { free, min_free, no_new_work, no_writes, .. } = report;
+    json!({
+        "free_bytes": free,
+        "min_free_bytes": min_free,
+        "roomy": no_new_work.is_none(),
+        "refuses": refuses(report),
+        "why": no_writes.or(*no_new_work).map(|trouble| trouble.to_string()),
+    })
+}
+
+fn refuses(report: &Report) -> Option<&'static str> {
+    match report {
+        Report { no_writes: Some(_), .. } => Some("everything"),
+        Report { no_new_work: Some(_), .. } => Some("new_work"),
+        _ => None,
+    }
 }
 
 /// `GET /metrics`: Prometheus text.
@@ -60,6 +79,9 @@ pub(super) async fn metrics(context: Data<Context>) -> Result<HttpResponse, Prob
         gauge!("reelhook_sink_disabled", "sink" => sink.name).set(disabled);
     }
     gauge!("reelhook_submits_paused").set(f64::from(u8::from(context.app.pause().is_some())));
+    for report in context.app.store().disk().into_iter().chain([context.archive.disk()]) {
+        measure(&report);
+    }
     let text = telemetry::recorder().map(|recorder| {
         recorder.run_upkeep();
         recorder.render()
@@ -67,4 +89,15 @@ pub(super) async fn metrics(context: Data<Context>) -> Result<HttpResponse, Prob
     Ok(HttpResponse::Ok()
         .content_type("text/plain; version=0.0.4; charset=utf-8")
         .body(text.unwrap_or_default()))
+}
+
+fn measure(report: &Report) {
+    let disk = report.role.as_str();
+    // A disk that is gone has no room.
+    gauge!("reelhook_disk_free_bytes", "disk" => disk).set(report.free.unwrap_or(0) as f64);
+    gauge!("reelhook_disk_min_free_bytes", "disk" => disk).set(report.min_free as f64);
+    for what in ["new_work", "everything"] {
+        let refused = refuses(report) == Some("everything") || refuses(report) == Some(what);
+        gauge!("reelhook_disk_refuses", "disk" => disk, "what" => what).set(f64::from(u8::from(refused)));
+    }
 }

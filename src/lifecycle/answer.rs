@@ -252,6 +252,9 @@ fn not_found(draft: &mut Draft<'_>, mut wait: Awaiting, lease: u64) {
             let message = "the task route does not know the task any more; it was probably charged: `retry` with mode \
                            `recheck` asks again and costs nothing";
             draft.fail(FailCode::TaskNotFound, message.to_owned());
+        } else if let Some(rival) = wait.rival {
+            // Whoever named the other task told the truth, or this one is asked about and not known either.
+            draft.adopt(&rival, false, 0);
         } else {
             draft.hold(Why::IdContradicted);
         }

@@ -1,6 +1,7 @@
 //! The copy: every output into the archive, then the manifest, then the job may be called succeeded.
 
 use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
 
 use super::{Duties, duties::millis};
 use crate::{
@@ -16,30 +17,52 @@ use crate::{
 /// Waits for another fetcher of the same file, in milliseconds.
 const BUSY: i64 = 15_000;
 
+/// How the copy of a claimed job was left.
+#[derive(Debug, Default)]
+pub struct Left {
+    /// The job has ended.
+    pub ended: bool,
+    /// A file that was stored while the job ended otherwise: no record names it.
+    pub unnamed: Option<StoredFile>,
+}
+
 impl Duties {
     /// Has `get` fetch what is missing of a claimed job, then `seal` write the manifest, and records each. `key` is the
-    /// job's in the archive. Whether the job has ended.
+    /// job's in the archive. When the claim is lost, `stop` is canceled, and `get` has to come to an end.
     pub async fn fetch<G, S>(
         &self,
         job: Job,
         key: &str,
+        stop: &CancellationToken,
         get: impl Fn(Order) -> G,
         seal: impl FnOnce(Manifest) -> S,
-    ) -> bool
+    ) -> Left
     where
         G: Future<Output = Result<Stored, Fault>>,
         S: Future<Output = Result<(), String>>,
     {
-        let (id, Some(lease)) = (job.id, job.lease) else { return false };
-        let copy = Box::pin(self.copy(job, lease, key, get, seal));
-        let latest = match self.holding(id, lease, copy).await {
+        let (id, Some(lease)) = (job.id, job.lease) else { return Left::default() };
+        let mut copy = Box::pin(self.copy(job, lease, key, get, seal));
+        let latest = match self.holding(id, lease, &mut copy).await {
             Some(after) => after,
-            None => self.record(id, &Event::Released(lease), None).await.map(Applied::into_job),
+            None => {
+                // Not dropped: a file that is being named would get its name, and nobody would know.
+                stop.cancel();
+                let after = copy.await;
+                match self.record(id, &Event::Released(lease), None).await {
+                    Some(released) => Some((released.into_job(), after.and_then(|(_, file)| file))),
+                    None => after,
+                }
+            }
         };
-        latest.is_some_and(|job| job.outcome().is_some())
+        let Some((job, file)) = latest else { return Left::default() };
+        let ended = job.outcome().is_some();
+        let is_named = |file: &StoredFile| job.files().any(|named| named.location == file.location);
+        Left { ended, unnamed: file.filter(|file| ended && !is_named(file)) }
     }
 
-    /// Fetches what is missing; the record as it is after the last thing that was recorded of it.
+    /// Fetches what is missing; the record as it is after the last thing that was recorded of it, and the file that was
+    /// stored then.
     async fn copy<G, S>(
         &self,
         job: Job,
@@ -47,7 +70,7 @@ impl Duties {
         key: &str,
         get: impl Fn(Order) -> G,
         seal: impl FnOnce(Manifest) -> S,
-    ) -> Option<Job>
+    ) -> Option<(Job, Option<StoredFile>)>
     where
         G: Future<Output = Result<Stored, Fault>>,
         S: Future<Output = Result<(), String>>,
@@ -72,7 +95,10 @@ impl Duties {
             };
             match self.record(id, &event, None).await? {
                 Applied::Changed { job, .. } if matches!(event, Event::Fetched { .. }) => latest = *job,
-                other => return Some(other.into_job()),
+                other => {
+                    let file = if let Event::Fetched { file, .. } = event { Some(file) } else { None };
+                    return Some((other.into_job(), file));
+                }
             }
         }
         chaos::pass(Point::ManifestMissing);
@@ -86,7 +112,7 @@ impl Duties {
             Err(why) => Event::NotFetched { index: 0, fault: FetchFault::Trouble(why, None), lease },
         };
         chaos::pass(Point::ManifestWritten);
-        Some(self.record(id, &event, None).await?.into_job())
+        Some((self.record(id, &event, None).await?.into_job(), None))
     }
 
     async fn manifest(&self, job: &Job) -> Result<Manifest, AppError> {

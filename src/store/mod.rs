@@ -4,9 +4,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::lifecycle::{
-    CallbackId, Change, Delivery, DeliveryEvent, DeliveryId, Duty, Event, EventKind, EventRecord, Job, JobId,
-    Millis, Policy, Status, TaskId,
+use crate::{
+    disk,
+    lifecycle::{
+        CallbackId, Change, Delivery, DeliveryEvent, DeliveryId, Duty, Event, EventKind, EventRecord, Job,
+        JobId, Millis, Policy, Status, TaskId,
+    },
 };
 
 mod arrival;
@@ -15,7 +18,7 @@ mod outbox;
 pub mod sled;
 pub mod transfer;
 
-pub use arrival::{Arrival, CallbackRecord, Changed, Heard, Judge, Judged, Verdict};
+pub use arrival::{Arrival, CallbackRecord, Changed, Heard, Judge, Judged, Share, Verdict};
 pub use error::StoreError;
 pub use outbox::{
     ClaimedDelivery, DeliveryChanged, DeliveryClaim, DeliveryCounts, DeliveryFilter, Lane, Render, Rendering,
@@ -272,7 +275,8 @@ pub trait Store: Send + Sync + 'static {
     async fn next_due(&self, duty: Duty) -> Result<Option<Millis>, StoreError>;
 
     /// Remembers a callback: log entry, the key by which repeats are known, and what it does to its job, all or
-    /// nothing. Durable when it returns.
+    /// nothing. Of callbacks for jobs without a record no more is kept than [`Share::OF_A_JOB`] of each and
+    /// [`Share::OF_STRAYS`] of all. Durable when it returns.
     async fn callback(&self, arrival: Arrival) -> Result<Heard, StoreError>;
 
     /// Jobs, newest first, older than `before`.
@@ -366,8 +370,8 @@ pub trait Store: Send + Sync + 'static {
     /// Signals that something changed: a hint, never the truth. Register before you look.
     fn wake(&self) -> tokio::sync::watch::Receiver<u64>;
 
-    /// Whether there is room to write: well above `[store] min_free`.
-    fn roomy(&self) -> bool;
+    /// How the disk does that it is on; none for a store that is elsewhere.
+    fn disk(&self) -> Option<disk::Report>;
 
     /// Ends orderly: everything acknowledged is on disk, later calls fail.
     async fn close(&self);

@@ -45,6 +45,8 @@ macro_rules! conformance {
             callbacks_that_race_are_judged_one_after_the_other
             a_callback_that_names_the_task_of_another_job_adopts_nothing
             a_callback_for_an_unknown_job_is_kept
+            of_callbacks_for_an_unknown_job_no_more_is_kept_than_for_a_known_one
+            of_callbacks_for_unknown_jobs_together_no_more_is_kept_than_their_share
             callbacks_are_listed_newest_first_and_filtered
             events_are_numbered_without_gap_in_the_order_of_changes
             events_go_on_counting_after_reopening

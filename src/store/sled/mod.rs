@@ -23,9 +23,11 @@ mod read;
 mod rebuild;
 mod record;
 mod recover;
+mod restored;
 mod source;
 mod space;
 mod state;
+mod stray;
 #[cfg(test)]
 mod tests;
 mod txn;
@@ -36,6 +38,7 @@ pub use check::{Finding, Report, check};
 pub use export::{Exported, export};
 pub use import::{Imported, import};
 pub use recover::{Recovered, recover};
+pub use restored::{Restored, restored};
 
 use std::sync::Arc;
 
@@ -60,7 +63,7 @@ use super::{
 };
 use crate::{
     chaos::{self, Safeguard},
-    config,
+    config, disk,
     lifecycle::{
         CallbackId, Change, Delivery, DeliveryEvent, DeliveryId, Duty, Job, JobId, Millis, Policy, SinkState,
         TaskId,
@@ -330,8 +333,8 @@ impl Store for SledStore {
         self.published.wake()
     }
 
-    fn roomy(&self) -> bool {
-        self.space.for_new_work().is_ok()
+    fn disk(&self) -> Option<disk::Report> {
+        Some(self.space.report())
     }
 
     async fn close(&self) {

@@ -62,9 +62,47 @@ pub(crate) async fn a_callback_for_an_unknown_job_is_kept(place: &dyn Place) {
     assert_eq!((heard.verdict, heard.changed.is_none()), (Verdict::Unmatched, true));
     let entry = CallbackRecord { verdict: Verdict::Unmatched, ..record(5, "dlv", b"{}") };
     assert_eq!(store.callback_body(entry.id).await.unwrap().unwrap().0, entry);
+    store.callback(called(5, "dlv", b"{}", |judged| assert!(judged.note.duplicate))).await.unwrap();
     store.callback(called(5, "uncounted", b"{}", |judged| judged.keep = false)).await.unwrap();
-    store.callback(called(5, "uncounted", b"{}", |judged| assert!(judged.note.duplicate))).await.unwrap();
     assert_eq!(store.callbacks(CallbackFilter::default(), None, 9).await.unwrap().items, [entry]);
+}
+
+/// How many callbacks are kept, and how many bytes of them.
+async fn kept(store: &dyn Store) -> (usize, u64) {
+    let entries = store.callbacks(CallbackFilter::default(), None, 10_000).await.unwrap().items;
+    (entries.len(), entries.iter().map(|entry| entry.bytes).sum())
+}
+
+pub(crate) async fn of_callbacks_for_an_unknown_job_no_more_is_kept_than_for_a_known_one(place: &dyn Place) {
+    let store = place.open().await;
+    for n in 0..70 {
+        let heard = store.callback(arrival(5, &format!("{n:010}"), b"{}")).await.unwrap();
+        assert_eq!(heard.verdict, Verdict::Unmatched, "it is heard all the same");
+    }
+    assert_eq!(kept(&*store).await, (64, 128));
+    let body: &'static [u8] = &[b'x'; 600 << 10];
+    for delivery in ["a", "b"] {
+        store.callback(arrival(6, delivery, body)).await.unwrap();
+    }
+    assert_eq!(kept(&*store).await, (65, 128 + (600 << 10)), "a second one would be more than 1 MiB");
+    let store = place.reopen(store).await;
+    store.callback(arrival(5, "one more", b"{}")).await.unwrap();
+    store.callback(arrival(6, "small", b"{}")).await.unwrap();
+    assert_eq!(kept(&*store).await, (66, 130 + (600 << 10)));
+}
+
+pub(crate) async fn of_callbacks_for_unknown_jobs_together_no_more_is_kept_than_their_share(
+    place: &dyn Place,
+) {
+    let store = place.open().await;
+    awaiting(&*store, 999).await;
+    let calls = (0..66 * 64).map(|n| store.callback(arrival(n / 64, &format!("{n:010}"), b"{}")));
+    for heard in join_all(calls).await {
+        assert_eq!(heard.unwrap().verdict, Verdict::Unmatched);
+    }
+    assert_eq!(kept(&*store).await.0, 4096);
+    store.callback(arrival(999, "dlv", b"{}")).await.unwrap();
+    assert_eq!(kept(&*store).await.0, 4097, "jobs that are known have a share of their own");
 }
 
 pub(crate) async fn callbacks_are_listed_newest_first_and_filtered(place: &dyn Place) {

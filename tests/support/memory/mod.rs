@@ -21,6 +21,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use reelhook::{
+    disk,
     lifecycle::{
         CallbackId, Change, Delivery, DeliveryEvent, DeliveryId, Duty, EventRecord, Job, JobId, Millis,
         Policy, TaskId,
@@ -428,8 +429,8 @@ impl Store for MemoryStore {
         self.wake.subscribe()
     }
 
-    fn roomy(&self) -> bool {
-        true
+    fn disk(&self) -> Option<disk::Report> {
+        None
     }
 
     async fn close(&self) {

@@ -42,7 +42,7 @@ pub(crate) struct Tables {
     ledger: Table<i32, u64>,
     keys: Table<(String, String), ([u8; 32], JobId)>,
     pub(crate) kept: Table<String, Vec<u8>>,
-    pub(crate) strays: Table<(JobId, String), ()>,
+    pub(crate) strays: Table<(JobId, String), u64>,
     phases: Table<&'static str, u64>,
     outcomes: Table<&'static str, u64>,
     /// The last time that something durable named.
