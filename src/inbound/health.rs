@@ -1,16 +1,11 @@
-//! For whoever watches the process: alive, ready, and how it does.
+//! For whoever watches the process: alive and ready.
 
 use std::sync::atomic::Ordering;
 
 use actix_web::{HttpRequest, HttpResponse, web::Data};
-use metrics::gauge;
 use serde_json::{Value, json};
 
 use super::{Context, fields::Params, problem::Problem};
-use crate::telemetry;
-
-const PHASES: [&str; 7] = ["queued", "sending", "unknown", "held", "awaiting", "fetching", "done"];
-
 /// `GET /livez`: the process answers.
 pub(super) async fn live() -> HttpResponse {
     HttpResponse::Ok().json(json!({ "status": "alive" }))
@@ -46,20 +41,4 @@ fn checks(context: &Context, store_is_open: bool) -> Value {
         "archive": { "free_bytes": free, "roomy": free.map(|free| free >= min_free) },
         "callbacks": { "expected": context.app.config().callback.public_url.is_some() },
     })
-}
-
-/// `GET /metrics`: Prometheus text.
-pub(super) async fn metrics(context: Data<Context>) -> Result<HttpResponse, Problem> {
-    let counts = context.app.store().counts().await?;
-    for phase in PHASES {
-        gauge!("reelhook_jobs", "phase" => phase).set(counts.phase(phase) as f64);
-    }
-    gauge!("reelhook_submits_paused").set(f64::from(u8::from(context.app.pause().is_some())));
-    let text = telemetry::recorder().map(|recorder| {
-        recorder.run_upkeep();
-        recorder.render()
-    });
-    Ok(HttpResponse::Ok()
-        .content_type("text/plain; version=0.0.4; charset=utf-8")
-        .body(text.unwrap_or_default()))
 }

@@ -16,6 +16,7 @@ mod finish;
 mod health;
 mod jobs;
 mod kinds;
+mod metrics;
 mod openapi;
 mod pages;
 mod problem;

@@ -52,6 +52,7 @@ macro_rules! conformance {
             jobs_are_listed_newest_first_in_pages_without_repeats
             jobs_are_found_by_every_filter
             the_counts_follow_every_change_and_survive_reopening
+            the_oldest_open_job_of_each_phase_is_known_whatever_ends_before_it
             a_kept_value_never_changes
             a_change_wakes_who_registered_before
             nothing_is_taken_on_after_closing

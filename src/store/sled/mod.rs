@@ -17,6 +17,7 @@ mod keys;
 mod ledger;
 mod log;
 mod offline;
+mod oldest;
 mod open;
 mod read;
 mod rebuild;
@@ -36,15 +37,16 @@ pub use export::{Exported, export};
 pub use import::{Imported, import};
 pub use recover::{Recovered, recover};
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use sled::Tree;
+use sled::{Db, Tree};
 use tokio::sync::watch;
 
 use self::{
     committer::{Committer, closed},
+    oldest::Oldest,
     source::Source,
     space::Space,
     state::Published,
@@ -65,10 +67,12 @@ use crate::{
 /// A store in a folder.
 #[derive(Debug)]
 pub struct SledStore {
+    db: Db,
     tree: Tree,
     committer: Committer,
     published: Arc<Published>,
     space: Space,
+    oldest: Oldest,
 }
 
 impl SledStore {
@@ -222,6 +226,17 @@ impl Store for SledStore {
 
     async fn counts(&self) -> Result<Counts, StoreError> {
         self.tree().map(|_| self.published.tally().counts())
+    }
+
+    async fn oldest(&self) -> Result<BTreeMap<String, Millis>, StoreError> {
+        let phases = self.counts().await?.phases.keys().filter(|phase| *phase != "done").count();
+        let oldest = self.oldest.clone();
+        self.reading(move |tree| oldest.look(tree, phases)).await
+    }
+
+    async fn size(&self) -> Result<Option<u64>, StoreError> {
+        let db = self.db.clone();
+        self.reading(move |_| db.size_on_disk().map(Some).map_err(engine)).await
     }
 
     async fn booked(&self, now: Millis) -> Result<Booked, StoreError> {

@@ -1,0 +1,55 @@
+//! `GET /metrics`: what was counted, and how it stands now, as Prometheus text.
+
+use std::collections::BTreeMap;
+
+use actix_web::{HttpResponse, web::Data};
+use metrics::gauge;
+
+use super::{Context, problem::Problem};
+use crate::{lifecycle::Millis, store::Counts, telemetry};
+
+const OPEN_PHASES: [&str; 6] = ["queued", "sending", "unknown", "held", "awaiting", "fetching"];
+const OUTCOMES: [&str; 3] = ["succeeded", "failed", "canceled"];
+
+/// `GET /metrics`
+pub(super) async fn metrics(context: Data<Context>) -> Result<HttpResponse, Problem> {
+    let (app, store) = (&context.app, context.app.store());
+    jobs(&store.counts().await?);
+    ages(&store.oldest().await?, app.now());
+    let (booked, budget) = (store.booked(app.now()).await?, app.config().budget);
+    for (period, booked, limit) in
+        [("day", booked.day, budget.daily_credits), ("month", booked.month, budget.monthly_credits)]
+    {
+        gauge!("reelhook_budget_booked_credits", "period" => period).set(booked as f64);
+        gauge!("reelhook_budget_limit_credits", "period" => period).set(limit as f64);
+    }
+    if let Some(bytes) = store.size().await? {
+        gauge!("reelhook_store_bytes").set(bytes as f64);
+    }
+    gauge!("reelhook_submits_paused").set(f64::from(app.pause().is_some()));
+    gauge!("reelhook_callbacks_silent").set(f64::from(app.callbacks_are_silent()));
+    let text = telemetry::recorder().map(|recorder| {
+        recorder.run_upkeep();
+        recorder.render()
+    });
+    Ok(HttpResponse::Ok()
+        .content_type("text/plain; version=0.0.4; charset=utf-8")
+        .body(text.unwrap_or_default()))
+}
+
+fn jobs(counts: &Counts) {
+    for phase in OPEN_PHASES.into_iter().chain(["done"]) {
+        gauge!("reelhook_jobs", "phase" => phase).set(counts.phase(phase) as f64);
+    }
+    for outcome in OUTCOMES {
+        let ended = counts.outcomes.get(outcome).copied().unwrap_or(0);
+        gauge!("reelhook_jobs_kept", "outcome" => outcome).set(ended as f64);
+    }
+}
+
+fn ages(oldest: &BTreeMap<String, Millis>, now: Millis) {
+    for phase in OPEN_PHASES {
+        let age = oldest.get(phase).map_or(0, |created| now.since(*created).max(0));
+        gauge!("reelhook_oldest_job_age_seconds", "phase" => phase).set(age as f64 / 1e3);
+    }
+}
