@@ -1,7 +1,5 @@
 //! The one way a record changes.
 
-use std::sync::Arc;
-
 use super::{App, AppError, trace};
 use crate::{
     lifecycle::{Change, Duty, Event, Job, JobId, TaskId},
@@ -56,7 +54,7 @@ impl App {
         let mut event = event.clone();
         loop {
             let job = self.get(id).await?;
-            let Some(mut change) = job.step(&event, self.now(), &self.policy) else {
+            let Some(mut change) = job.step(&event, self.now(), &self.policy()) else {
                 self.store.barrier().await?;
                 return Ok(Applied::Nothing(Box::new(job)));
             };
@@ -65,7 +63,7 @@ impl App {
             let estimated = change.successor.as_ref().map_or(0, |next| next.job.cost.estimated_credits);
             match self.store.replace_within(change, self.limits()).await? {
                 Replaced::Done { successor } => {
-                    trace::changed(&job, &next);
+                    self.noticed(&job, &next);
                     return Ok(Applied::Changed { job: Box::new(next), successor });
                 }
                 Replaced::Stale => {}
@@ -83,7 +81,7 @@ impl App {
     /// The store's.
     pub async fn claim(&self, duty: Duty, max: usize) -> Result<Vec<Job>, StoreError> {
         let in_flight = self.config.upstream.max_in_flight as u64;
-        let claim = Claim { duty, max, in_flight, now: self.now(), policy: Arc::clone(&self.policy) };
+        let claim = Claim { duty, max, in_flight, now: self.now(), policy: self.policy() };
         let jobs = self.store.claim(claim).await?;
         jobs.iter().for_each(trace::claimed);
         Ok(jobs)

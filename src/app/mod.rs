@@ -4,11 +4,15 @@ mod arrival;
 mod change;
 mod create;
 mod decide;
+mod learn;
 mod live;
 mod remarks;
 mod trace;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use secrecy::SecretString;
 use url::Url;
@@ -24,7 +28,7 @@ use crate::{
     clock::Clock,
     config::Config,
     entropy::{Entropy, NoEntropy},
-    lifecycle::{FetchPolicy, Job, JobId, Millis, Policy, PollPolicy, TaskId},
+    lifecycle::{Experience, FetchPolicy, Job, JobId, Millis, Policy, PollPolicy, TaskId},
     provider::{
         models::FieldError,
         token::{Purpose, Tokens},
@@ -110,7 +114,7 @@ pub enum AppError {
 pub struct App {
     pub(super) config: Arc<Config>,
     pub(super) store: Arc<dyn Store>,
-    pub(super) policy: Arc<Policy>,
+    policy: Mutex<Arc<Policy>>,
     pub(super) clock: Clock,
     entropy: Entropy,
     callback_tokens: Tokens,
@@ -139,7 +143,7 @@ impl App {
         let link_secrets = vec![kept_secret(&*store, "link-secret").await?];
         let weak = |why: crate::provider::token::WeakSecret| StoreError::Unavailable(why.to_string());
         Ok(Self {
-            policy: Arc::new(policy(&config)),
+            policy: Mutex::new(Arc::new(policy(&config))),
             callback_tokens: Tokens::new(Purpose::Callback, callback_secrets).map_err(weak)?,
             link_tokens: Tokens::new(Purpose::Media, link_secrets).map_err(weak)?,
             public_url: addresses.public_url,
@@ -170,10 +174,10 @@ impl App {
         &*self.store
     }
 
-    /// The limits that jobs go by.
+    /// The limits that jobs go by, with what was learned so far.
     #[must_use]
-    pub fn policy(&self) -> &Arc<Policy> {
-        &self.policy
+    pub fn policy(&self) -> Arc<Policy> {
+        Arc::clone(&self.policy.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The time that records carry.
@@ -282,6 +286,7 @@ pub fn policy(config: &Config) -> Policy {
         submit_lease: millis(config.upstream.submit_timeout + SUBMIT_MARGIN),
         unknown_wait: millis(config.upstream.unknown_wait),
         probe_after: millis(config.upstream.probe_after),
+        experience: Experience::default(),
         poll: PollPolicy {
             first_after: millis(config.poll.first_after),
             overdue_after: millis(config.poll.overdue_after),
