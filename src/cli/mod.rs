@@ -23,6 +23,7 @@ mod serve;
 mod spend;
 mod status;
 mod submit;
+mod supervisor;
 mod time;
 
 use std::process::ExitCode;

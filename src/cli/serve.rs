@@ -15,6 +15,7 @@ use super::{
     config::{load_with, warnings},
     exit::{Exit, Failure},
     output::Output,
+    supervisor::Supervisor,
 };
 
 #[derive(Debug, clap::Args)]
@@ -41,7 +42,9 @@ pub(crate) async fn run(args: Args, _output: &Output) -> Result<(), Failure> {
     }
     let listeners = Listeners::bind(&loaded.config).map_err(failure)?;
     let server = start(loaded.config, listeners).await?;
+    let supervisor = Supervisor::ready(server.app());
     until_told_to_end().await?;
+    supervisor.stopping();
     server.stop().await;
     Ok(())
 }
