@@ -7,8 +7,7 @@ use std::{
 
 use anyhow::Context;
 use reelhook::lifecycle::{
-    Duty, Event, Experience, FetchPolicy, Job, JobId, Millis, NewJob, Note, Policy, PollPolicy, Report,
-    StoredFile, TaskId,
+    DeliveryPolicy, Duty, Event, Experience, FetchPolicy, Job, JobId, Millis, NewJob, Note, Policy, PollPolicy, Report, StoredFile, TaskId,
 };
 
 const FOR: Duration = Duration::from_secs(2);
@@ -79,5 +78,6 @@ fn policy() -> Policy {
         },
         fetch: FetchPolicy { attempts: 8, backoff: 2_000, max_backoff: 120_000, give_up_after: 86_400_000 },
         sinks: Vec::new(),
+        delivery: DeliveryPolicy::default(),
     }
 }

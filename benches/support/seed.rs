@@ -8,8 +8,7 @@ use std::{
 use futures_util::{StreamExt, TryStreamExt, stream};
 use reelhook::{
     lifecycle::{
-        Awaiting, Cost, Experience, FetchPolicy, Job, JobId, Link, Millis, NewJob, Output, Phase, Policy,
-        PollPolicy, Task, TaskId,
+    Awaiting, Cost, DeliveryPolicy, Experience, FetchPolicy, Job, JobId, Link, Millis, NewJob, Output, Phase, Policy, PollPolicy, Task, TaskId,
     },
     store::{Insert, Limits, Store, sled::SledStore},
 };
@@ -123,5 +122,6 @@ fn policy() -> Policy {
         },
         fetch: FetchPolicy { attempts: 8, backoff: 2_000, max_backoff: 120_000, give_up_after: day },
         sinks: Vec::new(),
+        delivery: DeliveryPolicy::default(),
     }
 }

@@ -88,7 +88,7 @@ impl App {
             .await?;
         trace::callback(id, heard.verdict);
         if let Some(changed) = &heard.changed {
-            self.noticed(&changed.before, &changed.after);
+            self.noticed(&changed.before, &changed.after).await;
         }
         Ok(Arrived { verdict: heard.verdict, challenge })
     }

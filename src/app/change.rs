@@ -60,15 +60,19 @@ impl App {
             };
             keep_evidence(&mut change, evidence.map(|raw| self.without_token(id, raw)));
             let next = change.job.clone();
-            let estimated = change.successor.as_ref().map_or(0, |next| next.job.cost.estimated_credits);
+            let following = change.successor.as_ref().map(|next| next.job.clone());
             match self.store.replace_within(change, self.limits()).await? {
                 Replaced::Done { successor } => {
-                    self.noticed(&job, &next);
+                    self.noticed(&job, &next).await;
+                    if let Some(new) = following.filter(|new| successor == Some(new.id)) {
+                        trace::created(&new);
+                    }
                     return Ok(Applied::Changed { job: Box::new(next), successor });
                 }
                 Replaced::Stale => {}
                 Replaced::TaskTaken(owner) => event = contradiction(&next, event, owner)?,
                 Replaced::OverBudget(Exceeded { period, booked, limit }) => {
+                    let estimated = following.map_or(0, |next| next.cost.estimated_credits);
                     return Err(AppError::OverBudget { period, estimated, booked, limit });
                 }
             }

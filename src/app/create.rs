@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::{App, AppError, trace};
 use crate::{
-    lifecycle::{Cost, Job, JobId, Millis, NewJob, Reservation},
+    lifecycle::{Cost, Job, JobId, MAX_NOTIFY, Millis, NewJob, Notify, Reservation},
     provider::models::{self, Checked, FieldError},
     store::{IdempotencyKey, Insert, Inserted, Limits},
 };
@@ -25,6 +25,8 @@ pub struct NewRequest {
     pub max_credits: Option<u64>,
     /// Do not submit after this.
     pub deadline: Option<Deadline>,
+    /// Who is told how it ends, beside the sinks; at most four. Whether their URLs may be called, the caller has judged.
+    pub notify: Vec<Notify>,
     /// The caller's key.
     pub idempotency_key: Option<String>,
 }
@@ -110,6 +112,7 @@ impl App {
             tags: request.tags,
             deadline: request.deadline.map(|deadline| deadline.from(now)),
             notices: checked.notices,
+            notify: request.notify,
         };
         self.insert(Job::new(self.fresh_id()?, now, new), &document, key).await
     }
@@ -121,8 +124,9 @@ impl App {
         key: Option<IdempotencyKey>,
     ) -> Result<Created, AppError> {
         let estimated = job.cost.estimated_credits;
-        let (event, limits) = (job.created_event(), self.limits());
-        match self.store.insert(Insert { job, event, document: encode(document), key, limits }).await? {
+        let ((event, deliveries), limits) = (job.created(&self.policy()), self.limits());
+        let insert = Insert { job, event, deliveries, document: encode(document), key, limits };
+        match self.store.insert(insert).await? {
             Inserted::New(job) => {
                 trace::created(&job);
                 Ok(Created { job: *job, document: Some(document.clone()), replayed: false })
@@ -225,6 +229,13 @@ fn own_fields(request: &NewRequest, now: Millis) -> Vec<FieldError> {
             format!("metadata is at most {MAX_METADATA} bytes of JSON, got {size}"),
         );
     }
+    if request.notify.len() > MAX_NOTIFY {
+        say(
+            "/notify",
+            "too_many",
+            format!("at most {MAX_NOTIFY} URLs are told, got {}", request.notify.len()),
+        );
+    }
     if request.deadline.is_some_and(|deadline| deadline.from(now) <= now) {
         say("/deadline", "past", "the deadline is not in the future".to_owned());
     }
@@ -236,12 +247,16 @@ fn own_fields(request: &NewRequest, now: Millis) -> Vec<FieldError> {
 
 /// What makes two requests the same: everything that was asked for, in whatever order its members stand.
 fn fingerprint(request: &NewRequest) -> [u8; 32] {
-    let canonical = json!({
+    let mut canonical = json!({
         "input": request.input,
         "tags": request.tags,
         "metadata": request.metadata,
         "max_credits": request.max_credits,
         "deadline": request.deadline,
     });
+    // Only where there are any: requests of earlier versions keep their fingerprints.
+    if !request.notify.is_empty() {
+        canonical["notify"] = json!(request.notify);
+    }
     Sha256::digest(canonical.to_string()).into()
 }

@@ -100,6 +100,7 @@ impl App {
                     cost: booked(estimate.credits, estimate.exact, now),
                     callback_expected: self.expects_callback(&job.model),
                     notices: Vec::new(),
+                    notify: job.notify.clone(),
                 };
                 let mut next = Job::new(id, now, new);
                 next.retry_of = Some(job.id);

@@ -2,11 +2,12 @@
 
 use std::sync::{Arc, PoisonError};
 
+use serde_json::{Value, json};
 use tracing::{info, warn};
 
-use super::{App, trace};
+use super::{App, AppError, trace};
 use crate::{
-    lifecycle::{Experience, Job, JobId, Lesson, Turn},
+    lifecycle::{EventId, EventKind, EventRecord, Experience, Job, JobId, Lesson, Turn},
     store::{JobFilter, StoreError},
 };
 
@@ -41,20 +42,37 @@ impl App {
     }
 
     /// A job was changed: says so, and learns from it.
-    pub(super) fn noticed(&self, before: &Job, after: &Job) {
+    pub(super) async fn noticed(&self, before: &Job, after: &Job) {
         trace::changed(before, after);
         let Some(lesson) = Lesson::of(Some(before), after) else { return };
         if self.policy().experience.knows(&lesson) {
             return;
         }
-        match self.change_experience(|experience| experience.learn(lesson)) {
-            Some(Turn::Silent) => warn!(
-                "callbacks that were asked for do not come; jobs are asked about as if there were none: does [callback] \
-                 public_url lead here from outside?"
-            ),
-            Some(Turn::Recovered) => info!("callbacks come again; they are waited for"),
-            None => {}
+        let Some(turn) = self.change_experience(|experience| experience.learn(lesson)) else { return };
+        let kind = match turn {
+            Turn::Silent => {
+                warn!(
+                    "callbacks that were asked for do not come; jobs are asked about as if there were none: does \
+                     [callback] public_url lead here from outside?"
+                );
+                EventKind::CallbackSilent
+            }
+            Turn::Recovered => {
+                info!("callbacks come again; they are waited for");
+                EventKind::CallbackRecovered
+            }
+        };
+        if let Err(error) = self.log(kind, json!({})).await {
+            warn!(%error, "that was not written to the event log");
         }
+    }
+
+    /// Appends an event about no job to the log.
+    async fn log(&self, kind: EventKind, data: Value) -> Result<(), AppError> {
+        let (time, unique) = (self.now(), self.entropy.bytes()?);
+        let event =
+            EventRecord { id: EventId::new(time, &unique), kind, time, job_id: None, revision: None, data };
+        Ok(self.store.log(event).await?)
     }
 
     fn change_experience<T>(&self, change: impl FnOnce(&mut Experience) -> T) -> T {

@@ -42,16 +42,26 @@ pub(super) struct Live {
     downloads: Mutex<HashMap<JobId, Progress>>,
 }
 
+impl Live {
+    pub(super) fn progress(&self, id: JobId) -> Option<Progress> {
+        self.downloads.lock().unwrap_or_else(PoisonError::into_inner).get(&id).copied()
+    }
+
+    pub(super) fn pause(&self) -> Option<Pause> {
+        self.pause.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 impl App {
     /// How far the running download of this job has come.
     #[must_use]
     pub fn progress(&self, id: JobId) -> Option<Progress> {
-        self.live.downloads.lock().unwrap_or_else(PoisonError::into_inner).get(&id).copied()
+        self.viewer.live.progress(id)
     }
 
     /// Notes how far a download has come; none when it is over.
     pub fn set_progress(&self, id: JobId, progress: Option<Progress>) {
-        let mut downloads = self.live.downloads.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut downloads = self.viewer.live.downloads.lock().unwrap_or_else(PoisonError::into_inner);
         match progress {
             Some(progress) => downloads.insert(id, progress),
             None => downloads.remove(&id),
@@ -61,12 +71,12 @@ impl App {
     /// Why no create calls are made at the moment, if so; jobs stay queued meanwhile.
     #[must_use]
     pub fn pause(&self) -> Option<Pause> {
-        self.live.pause.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.viewer.live.pause()
     }
 
     /// Notes why no create calls are made, or that they are made again.
     pub fn set_pause(&self, pause: Option<Pause>) {
-        *self.live.pause.lock().unwrap_or_else(PoisonError::into_inner) = pause;
+        *self.viewer.live.pause.lock().unwrap_or_else(PoisonError::into_inner) = pause;
     }
 
     /// The job once what is waited for is so, or as it is after `timeout`.

@@ -5,14 +5,17 @@ mod change;
 mod create;
 mod decide;
 mod learn;
+mod links;
 mod live;
+mod outbox;
+mod policy;
 mod remarks;
+mod render;
+mod task;
 mod trace;
+mod view;
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use secrecy::SecretString;
 use url::Url;
@@ -21,19 +24,23 @@ pub use arrival::{Arrived, Incoming, Refused};
 pub use change::Applied;
 pub use create::{Created, Deadline, Document, NewRequest};
 pub use decide::Resolution;
+pub use links::Links;
 pub use live::{Pause, Progress, Until};
+pub use policy::{RENEW_EVERY, policy};
 pub use remarks::remarks;
+pub use task::task;
+pub use view::{JobView, ProgressView, Viewer, progress, time};
 
 use crate::{
     clock::Clock,
     config::Config,
     entropy::{Entropy, NoEntropy},
-    lifecycle::{Experience, FetchPolicy, Job, JobId, Millis, Policy, PollPolicy, TaskId},
+    lifecycle::{DeliveryId, Job, JobId, Millis, Policy, TaskId},
     provider::{
         models::FieldError,
         token::{Purpose, Tokens},
     },
-    store::{Store, StoreError},
+    store::{Render, Store, StoreError},
 };
 
 /// Why a caller's wish is not done. Each message says whether money was spent and what to do.
@@ -102,6 +109,12 @@ pub enum AppError {
         /// Whose it is.
         owner: JobId,
     },
+    /// There is no such delivery.
+    #[error("there is no delivery {0}")]
+    NoDelivery(DeliveryId),
+    /// The configuration names no such sink.
+    #[error("the configuration names no sink `{0}`")]
+    NoSink(String),
     /// The store did not do it.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -118,10 +131,10 @@ pub struct App {
     pub(super) clock: Clock,
     entropy: Entropy,
     callback_tokens: Tokens,
-    link_tokens: Tokens,
     public_url: Option<Url>,
-    external_url: Url,
-    live: live::Live,
+    viewer: Viewer,
+    /// Writes the bodies of deliveries.
+    render: Render,
 }
 
 impl App {
@@ -142,13 +155,20 @@ impl App {
         };
         let link_secrets = vec![kept_secret(&*store, "link-secret").await?];
         let weak = |why: crate::provider::token::WeakSecret| StoreError::Unavailable(why.to_string());
+        let policy = Arc::new(policy(&config));
+        let links = Links {
+            tokens: Tokens::new(Purpose::Media, link_secrets).map_err(weak)?,
+            base: addresses.external_url,
+            clock: clock.clone(),
+            ttl: config.server.link_ttl,
+        };
+        let viewer = Viewer { links, live: Arc::default() };
         Ok(Self {
-            policy: Mutex::new(Arc::new(policy(&config))),
             callback_tokens: Tokens::new(Purpose::Callback, callback_secrets).map_err(weak)?,
-            link_tokens: Tokens::new(Purpose::Media, link_secrets).map_err(weak)?,
             public_url: addresses.public_url,
-            external_url: addresses.external_url,
-            live: live::Live::default(),
+            render: render::render(&config, &policy.delivery, &viewer),
+            viewer,
+            policy: Mutex::new(policy),
             config,
             store,
             clock,
@@ -197,7 +217,7 @@ impl App {
     pub fn callback_url(&self, id: JobId) -> Option<Url> {
         let id = id.to_string();
         let token = self.callback_tokens.mint(&id);
-        self.public_url.as_ref().map(|base| extended(base, &["cb", &id, &token]))
+        self.public_url.as_ref().map(|base| links::extended(base, &["cb", &id, &token]))
     }
 
     /// Whether this token was minted for this job, in constant time and without looking at the store.
@@ -209,24 +229,25 @@ impl App {
     /// A link to a stored file that needs no key and lives for `[server] link_ttl`.
     #[must_use]
     pub fn media_url(&self, id: JobId, name: &str) -> Url {
-        let ttl = i64::try_from(self.config.server.link_ttl.as_secs()).unwrap_or(i64::MAX);
-        let expires = (self.now().0 / 1_000).saturating_add(ttl);
-        let mut url = extended(&self.external_url, &["media", &id.to_string(), name]);
-        let signature = self.link_tokens.mint(&media_subject(id, name, expires));
-        url.query_pairs_mut().append_pair("exp", &expires.to_string()).append_pair("sig", &signature);
-        url
+        self.viewer.links.media_url(id, name)
     }
 
     /// Whether such a link was signed by us and has not expired.
     #[must_use]
     pub fn media_link_is_valid(&self, id: JobId, name: &str, expires: i64, signature: &str) -> bool {
-        self.link_tokens.check(&media_subject(id, name, expires), signature) && self.now().0 / 1_000 < expires
+        self.viewer.links.is_valid(id, name, expires, signature)
+    }
+
+    /// What a view of a job takes.
+    #[must_use]
+    pub const fn viewer(&self) -> &Viewer {
+        &self.viewer
     }
 
     /// The base of links that point at this server.
     #[must_use]
     pub const fn external_url(&self) -> &Url {
-        &self.external_url
+        &self.viewer.links.base
     }
 
     /// The job, as it is now.
@@ -252,55 +273,8 @@ pub struct Addresses {
     pub external_url: Url,
 }
 
-fn media_subject(id: JobId, name: &str, expires: i64) -> String {
-    format!("{id}/{name}?exp={expires}")
-}
-
-fn extended(base: &Url, segments: &[&str]) -> Url {
-    let mut url = base.clone();
-    if let Ok(mut path) = url.path_segments_mut() {
-        path.pop_if_empty().extend(segments);
-    }
-    url
-}
-
 async fn kept_secret(store: &dyn Store, name: &str) -> Result<SecretString, AppError> {
     let fresh: [u8; 32] = Entropy::system().bytes()?;
     let kept = store.keep(name, hex::encode(fresh).into_bytes()).await?;
     Ok(SecretString::from(String::from_utf8_lossy(&kept).into_owned()))
-}
-
-/// Lease of a claim that is renewed while its work lives.
-const LEASE: Duration = Duration::from_secs(15);
-/// How often it is renewed.
-pub const RENEW_EVERY: Duration = Duration::from_secs(5);
-/// How much longer than its time-out a create call's lease is.
-const SUBMIT_MARGIN: Duration = Duration::from_secs(5);
-
-/// The limits that jobs go by under a configuration.
-#[must_use]
-pub fn policy(config: &Config) -> Policy {
-    let millis = |span: Duration| i64::try_from(span.as_millis()).unwrap_or(i64::MAX / 4);
-    Policy {
-        lease: millis(LEASE),
-        submit_lease: millis(config.upstream.submit_timeout + SUBMIT_MARGIN),
-        unknown_wait: millis(config.upstream.unknown_wait),
-        probe_after: millis(config.upstream.probe_after),
-        experience: Experience::default(),
-        poll: PollPolicy {
-            first_after: millis(config.poll.first_after),
-            overdue_after: millis(config.poll.overdue_after),
-            interval: millis(config.poll.interval),
-            max_interval: millis(config.poll.max_interval),
-            jitter: config.poll.jitter,
-            give_up_after: millis(config.poll.give_up_after),
-        },
-        fetch: FetchPolicy {
-            attempts: config.download.attempts,
-            backoff: millis(config.download.backoff),
-            max_backoff: millis(config.download.max_backoff),
-            give_up_after: millis(config.download.give_up_after),
-        },
-        sinks: Vec::new(),
-    }
 }

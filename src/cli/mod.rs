@@ -25,6 +25,7 @@ mod status;
 mod submit;
 mod supervisor;
 mod time;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -70,6 +71,8 @@ enum Command {
     Config(config::Args),
     /// Check, export, import and recover the store while no server runs on it
     Db(db::Args),
+    /// Check the signature of a webhook, offline
+    Verify(verify::Args),
     /// Run the sandbox provider alone
     Sandbox(sandbox::Args),
     /// Tell by exit code whether the server is well
@@ -108,6 +111,7 @@ async fn run(cli: Cli, output: &Output) -> Result<(), Failure> {
         Command::Keys(args) => keys::run(args, output),
         Command::Config(args) => config::run(args, output),
         Command::Db(args) => db::run(args, output),
+        Command::Verify(args) => verify::run(args, output),
         Command::Sandbox(args) => sandbox::run(args, output).await,
         Command::Healthcheck(args) => healthcheck::run(args, connection).await,
         Command::Completions(args) => completions::run(args, output),

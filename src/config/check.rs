@@ -15,7 +15,7 @@ use super::{
     Api, Auth, Budget, Callback, Config, Download, Egress, Log, LogFormat, Poll, Sandbox, Server, Storage,
     Store, Upstream,
     file::{self, File},
-    relations,
+    relations, sinks,
     report::{Origin, Problem},
     value::{DAY, HOUR, MILLISECOND, MINUTE, SECOND},
 };
@@ -83,6 +83,7 @@ impl<'a> Checker<'a> {
 
 /// Checks everything. The result counts only when the checker has no problem.
 pub(super) fn config(c: &mut Checker<'_>, file: &File) -> Config {
+    let delivery = sinks::delivery(c, &file.delivery);
     let config = Config {
         server: server(c, &file.server),
         auth: auth(c, &file.auth),
@@ -90,6 +91,8 @@ pub(super) fn config(c: &mut Checker<'_>, file: &File) -> Config {
         callback: callback(c, &file.callback),
         poll: poll(c, &file.poll),
         download: download(c, &file.download),
+        sinks: sinks::all(c, &file.sinks, &delivery),
+        delivery,
         storage: storage(c, &file.storage),
         store: store(c, &file.store),
         egress: egress(c, &file.egress),

@@ -11,7 +11,7 @@ use super::{
     check::{self, Checker},
     file::File,
     report::{ConfigError, Origin, Problem},
-    schema::{EXAMPLE, Schema},
+    schema::{EXAMPLE, Key, Schema},
     sources::{Entry, Layers},
 };
 
@@ -84,7 +84,10 @@ impl Loaded {
     pub fn show(&self, with_origins: bool) -> String {
         let values = toml::Table::try_from(&self.typed).expect("texts, numbers and lists of them are TOML");
         let (mut text, mut current) = (String::new(), "");
-        for key in Schema::get().keys() {
+        let schema = Schema::get();
+        let of_sinks = self.typed.sinks.keys().flat_map(|sink| schema.of_sink(sink));
+        let keys: Vec<Key> = schema.fixed().cloned().chain(of_sinks).collect();
+        for key in &keys {
             let (section, name) = key.name.rsplit_once('.').unwrap_or(("", &key.name));
             let value = match (lookup(&values, &key.name), self.origin(&key.name)) {
                 (_, Origin::Credential) => "\"[redacted]\"".to_owned(),

@@ -3,12 +3,14 @@
 //! `sources` reads the layers, `schema` knows the keys (from `config.example.toml`, which also holds the defaults),
 //! `check`, `relations` and `secrets` turn the merged text into a [`Config`] or into the list of all its problems.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
+use reqwest::header::HeaderMap;
 use secrecy::SecretString;
 use url::Url;
 
+use crate::lifecycle::EventKind;
 use crate::provider::{models::Pricing, reply::Mapping, signature::Scheme};
 
 mod check;
@@ -19,6 +21,7 @@ mod relations;
 mod report;
 mod schema;
 mod secrets;
+mod sinks;
 mod sources;
 mod value;
 
@@ -43,6 +46,10 @@ pub struct Config {
     pub poll: Poll,
     /// How finished videos are fetched.
     pub download: Download,
+    /// How sinks are told.
+    pub delivery: Delivery,
+    /// Who is told, by name.
+    pub sinks: BTreeMap<String, Sink>,
     /// Where videos are kept.
     pub storage: Storage,
     /// Where jobs and events are kept.
@@ -176,6 +183,77 @@ pub struct Download {
     pub verify_container: bool,
     /// How long network or storage trouble is retried, 1 ms to 30 d.
     pub give_up_after: Duration,
+}
+
+/// `[delivery]`: how sinks are told.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// For one try, the whole exchange, 1 ms to 1 h.
+    pub timeout: Duration,
+    /// Pauses before the tries, 1 to 100 of them, each 0 to 30 d.
+    pub schedule: Vec<Duration>,
+    /// Tries under way to one sink, 1 to 256.
+    pub concurrency: usize,
+    /// A sink that takes nothing for so long is disabled, 0 to 365 d; 0 is never.
+    pub disable_after: Duration,
+    /// Signs for sinks and per-job URLs without a secret of their own; `None`: made and kept in the store. A
+    /// [`SigningKey`](crate::provider::signing::SigningKey) can be read from it.
+    pub secret: Option<SecretString>,
+}
+
+/// `[sinks.NAME]`: one who is told. The name is 1 to 32 of `a-z`, `0-9`, `-` and `_`.
+#[derive(Clone, Debug)]
+pub struct Sink {
+    /// How it is reached.
+    pub target: Target,
+    /// What it is told of, never empty.
+    pub events: Vec<EventKind>,
+    /// The form of the body.
+    pub format: Format,
+    /// For one try, the whole exchange, 1 ms to 1 h.
+    pub timeout: Duration,
+    /// Tries under way, 1 to 256.
+    pub concurrency: usize,
+}
+
+/// How a sink is reached.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// Signed POSTs.
+    Webhook {
+        /// http or https, without user, password and fragment.
+        url: Url,
+        /// All sign, newest first; empty: the secret of [`Delivery`]. Signing keys can be read from them.
+        secrets: Vec<SecretString>,
+        /// To add, values marked as sensitive; none that the delivery itself sets.
+        headers: HeaderMap,
+    },
+    /// A program.
+    Exec {
+        /// Program and arguments, never empty.
+        command: Vec<String>,
+    },
+    /// NATS JetStream; only in builds with the feature `nats`.
+    Nats {
+        /// `nats://` or `tls://`, without user and password.
+        server: Url,
+        /// May contain `{type}`.
+        subject: String,
+        /// A token, `user:password`, or the text of a `.creds` file.
+        credentials: Option<SecretString>,
+    },
+    /// The server's standard output.
+    Stdout,
+}
+
+/// The form of an event's body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// `{"type","timestamp","data"}`, as Standard Webhooks shows it.
+    #[default]
+    Standard,
+    /// CloudEvents 1.0, structured mode.
+    CloudEvents,
 }
 
 /// `[storage]`: where videos are kept.

@@ -63,8 +63,11 @@ impl Kind {
     }
 }
 
+/// What the names of all keys of sinks begin with; the sink's own name comes next.
+pub(super) const SINKS: &str = "sinks.";
+
 /// One key of the configuration with its full name (`poll.interval`).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Key {
     pub(super) name: String,
     pub(super) kind: Kind,
@@ -79,7 +82,9 @@ impl Key {
 
 /// All keys, in the order of the example.
 pub(super) struct Schema {
-    keys: Vec<Key>,
+    shown: Vec<Key>,
+    /// What any sink may have, by the last part of the name: the example's sinks together show all.
+    of_sinks: Vec<Key>,
 }
 
 impl Schema {
@@ -90,32 +95,66 @@ impl Schema {
     fn read(example: &str) -> Self {
         let leaves = leaves(&uncomment(example)).expect("the compiled-in example is TOML");
         let key = |leaf: Leaf| Some(Key { kind: Kind::of(&leaf.value)?, name: leaf.name });
-        Self { keys: leaves.into_iter().filter_map(key).collect() }
+        let shown: Vec<Key> = leaves.into_iter().filter_map(key).collect();
+        let mut of_sinks: Vec<Key> = Vec::new();
+        for key in &shown {
+            let Some((_, name)) = sink_key(&key.name) else { continue };
+            if of_sinks.iter().all(|known| known.name != name) {
+                of_sinks.push(Key { name: name.to_owned(), kind: key.kind });
+            }
+        }
+        Self { shown, of_sinks }
     }
 
-    pub(super) fn keys(&self) -> &[Key] {
-        &self.keys
+    /// All keys but those of sinks, whose names the operator chooses.
+    pub(super) fn fixed(&self) -> impl Iterator<Item = &Key> {
+        self.shown.iter().filter(|key| sink_key(&key.name).is_none())
     }
 
-    pub(super) fn find(&self, name: &str) -> Option<&Key> {
-        self.keys.iter().find(|key| key.name == name)
+    /// All keys that the sink of this name may have.
+    pub(super) fn of_sink(&self, sink: &str) -> impl Iterator<Item = Key> {
+        self.of_sinks.iter().map(move |key| Key { name: format!("{SINKS}{sink}.{}", key.name), kind: key.kind })
+    }
+
+    pub(super) fn find(&self, name: &str) -> Option<Key> {
+        match sink_key(name) {
+            Some((sink, _)) if !is_sink_name(sink) => None,
+            Some((sink, _)) => self.of_sink(sink).find(|key| key.name == name),
+            None => self.fixed().find(|key| key.name == name).cloned(),
+        }
     }
 
     pub(super) fn is_section(&self, name: &str) -> bool {
-        self.keys.iter().any(|key| key.name.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')))
+        let within = |key: &Key| key.name.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'));
+        self.shown.iter().any(within)
     }
 }
 
-/// Full names of all keys (`server.listen`), in the order of [`EXAMPLE`].
+/// Full names of all keys (`server.listen`), in the order of [`EXAMPLE`]; those of sinks under the names that it gives
+/// its sinks.
 pub fn keys() -> impl Iterator<Item = &'static str> {
-    Schema::get().keys().iter().map(|key| key.name.as_str())
+    Schema::get().shown.iter().map(|key| key.name.as_str())
 }
 
-/// Turns `# key = value` into `key = value`; prose stays a comment.
+/// The sink's name and the key's within it, if the name is one of a sink's keys.
+pub(super) fn sink_key(name: &str) -> Option<(&str, &str)> {
+    name.strip_prefix(SINKS)?.split_once('.')
+}
+
+/// Names of sinks are part of variables, metrics and addresses, so they are plain.
+pub(super) fn is_sink_name(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_');
+    (1..=32).contains(&name.len()) && name.bytes().all(plain)
+}
+
+/// Turns `# key = value` and `# [section]` into what they show; prose stays a comment.
 pub(super) fn uncomment(example: &str) -> String {
     let setting = |line: &str| {
-        let name = line.strip_prefix("# ")?.split_once(" = ")?.0;
-        name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_').then(|| line[2..].to_owned())
+        let text = line.strip_prefix("# ")?;
+        let name = text.split_once(" = ").map_or(text, |(name, _)| name);
+        let section = text.starts_with('[') && text.ends_with(']');
+        let plain = name.len() < text.len() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        (section || plain).then(|| text.to_owned())
     };
     example.lines().map(|line| setting(line).unwrap_or_else(|| line.to_owned()) + "\n").collect()
 }

@@ -10,7 +10,7 @@ use toml::Value;
 use super::{
     load::LoadOptions,
     report::{Origin, Problem},
-    schema::{self, Key, Schema},
+    schema::{self, Key, SINKS, Schema},
 };
 
 const PREFIX: &str = "REELHOOK_";
@@ -21,7 +21,7 @@ const CLIENT_VARIABLES: [&str; 2] = ["REELHOOK_SERVER", "REELHOOK_API_KEY"];
 
 /// A known key that some layer sets to a value of the right type.
 pub(super) struct Entry {
-    pub(super) key: &'static Key,
+    pub(super) key: Key,
     pub(super) value: Value,
     pub(super) origin: Origin,
 }
@@ -94,7 +94,8 @@ impl Layers {
                 Some(key) if key.kind.fits(&leaf.value) => {
                     self.entries.push(Entry { key, value: leaf.value, origin: origin(leaf.line) });
                 }
-                Some(key) => self.mistyped(key, origin(leaf.line)),
+                Some(key) => self.mistyped(&key, origin(leaf.line)),
+                None if leaf.name.starts_with(SINKS) => self.not_of_a_sink(&leaf.name, origin(leaf.line)),
                 None if section && leaf.value.is_table() => {}
                 None if section => {
                     let message = format!("is a section: write [{}] and its keys below", leaf.name);
@@ -112,10 +113,13 @@ impl Layers {
                 continue;
             }
             let origin = Origin::Env(variable.clone());
-            match Schema::get().keys().iter().find(|key| key.variable() == *variable) {
-                Some(key) => self.text(key, text, origin),
+            let sink = self.sink_of(variable);
+            let of_sink = sink.iter().flat_map(|sink| Schema::get().of_sink(sink));
+            let known: Vec<Key> = Schema::get().fixed().cloned().chain(of_sink).collect();
+            match known.iter().find(|key| key.variable() == *variable) {
+                Some(key) => self.text(key.clone(), text, origin),
                 None => {
-                    let known = Schema::get().keys().iter().map(Key::variable);
+                    let known = known.iter().map(Key::variable);
                     let hint = closest(variable, known.chain([FILE_VARIABLE.to_owned()]));
                     self.problem("", origin, format!("there is no such variable{}", did_you_mean(hint)));
                 }
@@ -123,15 +127,39 @@ impl Layers {
         }
     }
 
-    fn text(&mut self, key: &'static Key, text: &str, origin: Origin) {
+    /// The sink that a variable is about: the one of that name in the file, where `-` and `_` differ, or a new one.
+    fn sink_of(&self, variable: &str) -> Option<String> {
+        let (name, _) = variable.strip_prefix("REELHOOK_SINKS__")?.split_once("__")?;
+        let name = name.to_lowercase();
+        let in_file = self.entries.iter().filter_map(|entry| Some(schema::sink_key(&entry.key.name)?.0));
+        let meant = in_file.into_iter().find(|known| known.replace('-', "_") == name).map(str::to_owned);
+        meant.or_else(|| schema::is_sink_name(&name).then_some(name))
+    }
+
+    fn text(&mut self, key: Key, text: &str, origin: Origin) {
         match key.kind.parse(text) {
             Some(value) => self.entries.push(Entry { key, value, origin }),
-            None => self.mistyped(key, origin),
+            None => self.mistyped(&key, origin),
         }
     }
 
     fn mistyped(&mut self, key: &Key, origin: Origin) {
         self.problem(&key.name, origin, format!("must be {}", key.kind.wanted()));
+    }
+
+    /// Something in `[sinks]` that is no known key of a sink.
+    fn not_of_a_sink(&mut self, name: &str, origin: Origin) {
+        let message = match schema::sink_key(name) {
+            None => "is not a sink: write [sinks.NAME] and below it at least its `type`".to_owned(),
+            Some((sink, _)) if !schema::is_sink_name(sink) => {
+                "the name of a sink is up to 32 of a-z, 0-9, `-` and `_`".to_owned()
+            }
+            Some((sink, _)) => {
+                let hint = closest(name, Schema::get().of_sink(sink).map(|key| key.name));
+                format!("a sink has no such key{}", did_you_mean(hint))
+            }
+        };
+        self.problem(name, origin, message);
     }
 
     fn unknown(&mut self, name: &str, origin: Origin) {
@@ -147,7 +175,7 @@ impl Layers {
 }
 
 /// The most similar name, if one is similar enough to be what was meant.
-fn closest(name: &str, known: impl Iterator<Item = String>) -> Option<String> {
+pub(super) fn closest(name: &str, known: impl Iterator<Item = String>) -> Option<String> {
     known
         .map(|known| (strsim::normalized_damerau_levenshtein(name, &known), known))
         .filter(|(similarity, _)| *similarity >= 0.7)
@@ -155,6 +183,6 @@ fn closest(name: &str, known: impl Iterator<Item = String>) -> Option<String> {
         .map(|(_, known)| known)
 }
 
-fn did_you_mean(name: Option<String>) -> String {
+pub(super) fn did_you_mean(name: Option<String>) -> String {
     name.map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
 }

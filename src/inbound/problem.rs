@@ -155,6 +155,7 @@ impl From<AppError> for Problem {
             AppError::MaxCredits { .. } => &kinds::MAX_CREDITS_EXCEEDED,
             AppError::OverBudget { .. } => &kinds::BUDGET_EXCEEDED,
             AppError::QueueFull(_) => return Self::new(&kinds::QUEUE_FULL, error.to_string()).later(),
+            AppError::NoDelivery(_) | AppError::NoSink(_) => return Self::not_found(error.to_string()),
             AppError::NotFound(_) => &kinds::JOB_NOT_FOUND,
             AppError::NotHeld(_) => &kinds::NOT_HELD,
             AppError::Terminal(_) => &kinds::ALREADY_TERMINAL,

@@ -130,7 +130,7 @@ impl Follower {
         if self.context.app.progress(job.id).is_none() {
             return;
         }
-        let now = view::progress(job, &self.context);
+        let now = crate::app::progress(job, self.context.app.viewer());
         if self.progress.replace(now) != Some(now) {
             let data = json!({ "type": "job.progress", "job_id": job.id, "data": now });
             self.ready.push_back(json_message(&data).event("job.progress"));

@@ -1,7 +1,5 @@
 //! What the outside sees of the records.
 
-use std::num::NonZeroU64;
-
 use actix_web::{
     HttpResponse,
     http::{
@@ -9,28 +7,16 @@ use actix_web::{
         header::{self, ETag, EntityTag},
     },
 };
-use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{Context, problem::Problem};
+pub(super) use crate::app::{JobView, ProgressView, time};
 use crate::{
-    app::{self, AppError, Document, remarks},
-    lifecycle::{EventId, EventKind, FailCode, Job, JobId, Millis, Outcome, Phase, Status, Via},
-    provider::models::usd,
+    app::{AppError, Document},
+    lifecycle::{EventId, EventKind, Job, JobId},
     store::LogEntry,
 };
-
-/// RFC 3339 in UTC with milliseconds.
-pub(super) fn time(at: Millis) -> String {
-    let at =
-        Timestamp::from_millisecond(at.0).unwrap_or(if at.0 < 0 { Timestamp::MIN } else { Timestamp::MAX });
-    format!("{at:.3}")
-}
-
-fn time_of(at: Option<Millis>) -> Option<String> {
-    at.map(time)
-}
 
 /// A page of a list.
 #[derive(Serialize)]
@@ -40,180 +26,15 @@ pub(super) struct List<T> {
     pub(super) next_cursor: Option<String>,
 }
 
-/// A job.
-#[derive(Serialize)]
-pub(super) struct JobView {
-    id: JobId,
-    revision: u64,
-    status: Status,
-    phase: &'static str,
-    model: String,
-    input: Map<String, Value>,
-    task_id: Option<String>,
-    completed_via: Option<Via>,
-    progress: ProgressView,
-    files: Vec<FileView>,
-    cost: CostView,
-    error: Option<ErrorView>,
-    callback: CallbackView,
-    attempts: AttemptsView,
-    deliveries: DeliveriesView,
-    tags: Vec<String>,
-    metadata: Map<String, Value>,
-    retry_of: Option<JobId>,
-    notices: Vec<String>,
-    created_at: String,
-    submitted_at: Option<String>,
-    accepted_at: Option<String>,
-    confirmed_at: Option<String>,
-    stored_at: Option<String>,
-    finished_at: Option<String>,
-    expires_at: Option<String>,
-}
-
-/// All of them, noughts too: unlike the record, an answer has always the same members.
-#[derive(Serialize)]
-struct AttemptsView {
-    submit: u32,
-    ask: u32,
-    fetch: u32,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
-pub(super) struct ProgressView {
-    percent: Option<u8>,
-    bytes_done: u64,
-    bytes_total: Option<u64>,
-}
-
-#[derive(Serialize)]
-struct FileView {
-    name: String,
-    location: String,
-    url: String,
-    bytes: u64,
-    sha256: String,
-    content_type: String,
-}
-
-#[derive(Serialize)]
-struct CostView {
-    estimated_credits: u64,
-    estimated_usd: f64,
-    exact: bool,
-    reported_credits: Option<u64>,
-}
-
-#[derive(Serialize)]
-struct ErrorView {
-    code: FailCode,
-    message: String,
-}
-
-#[derive(Serialize)]
-struct CallbackView {
-    expected: bool,
-    received: u32,
-    first_at: Option<String>,
-}
-
-/// Nobody is told in this version, so nothing is owed.
-#[derive(Default, Serialize)]
-struct DeliveriesView {
-    total: u32,
-    succeeded: u32,
-    pending: u32,
-    exhausted: u32,
-}
-
-impl JobView {
-    fn new(job: Job, document: Document, context: &Context) -> Self {
-        let error = match job.outcome() {
-            Some(Outcome::Failed { code, message, .. }) => {
-                Some(ErrorView { code: *code, message: message.clone() })
-            }
-            _ => None,
-        };
-        let pause = context.app.pause().map(|pause| pause.why);
-        Self {
-            notices: remarks(&job, pause.as_deref()),
-            status: job.status(),
-            phase: job.phase_name(),
-            progress: progress(&job, context),
-            files: job.files().map(|file| file_view(&job, file, context)).collect(),
-            error,
-            id: job.id,
-            revision: job.revision,
-            model: job.model,
-            input: document.input,
-            task_id: job.task.map(|task| task.id.0),
-            completed_via: job.completed_via,
-            cost: CostView {
-                estimated_credits: job.cost.estimated_credits,
-                estimated_usd: usd(job.cost.estimated_credits),
-                exact: job.cost.exact,
-                reported_credits: job.cost.reported_credits,
-            },
-            callback: CallbackView {
-                expected: job.callback.expected,
-                received: job.callback.received,
-                first_at: time_of(job.callback.first_at),
-            },
-            attempts: AttemptsView {
-                submit: job.attempts.submit,
-                ask: job.attempts.ask,
-                fetch: job.attempts.fetch,
-            },
-            deliveries: DeliveriesView::default(),
-            tags: job.tags,
-            metadata: document.metadata,
-            retry_of: job.retry_of,
-            created_at: time(job.created_at),
-            submitted_at: time_of(job.times.submitted_at),
-            accepted_at: time_of(job.times.accepted_at),
-            confirmed_at: time_of(job.times.confirmed_at),
-            stored_at: time_of(job.times.stored_at),
-            finished_at: time_of(job.times.finished_at),
-            expires_at: time_of(job.deadline),
-        }
-    }
-}
-
-fn file_view(job: &Job, file: &crate::lifecycle::StoredFile, context: &Context) -> FileView {
-    FileView {
-        name: file.name.clone(),
-        location: file.location.clone(),
-        url: context.app.media_url(job.id, &file.name).into(),
-        bytes: file.bytes,
-        sha256: file.sha256.clone(),
-        content_type: file.content_type.clone(),
-    }
-}
-
-/// How far a job is: by the download once there is one, before that by what the upstream said.
-pub(super) fn progress(job: &Job, context: &Context) -> ProgressView {
-    let stored: u64 = job.files().map(|file| file.bytes).sum();
-    if matches!(job.outcome(), Some(Outcome::Stored { .. })) {
-        return ProgressView { percent: Some(100), bytes_done: stored, bytes_total: Some(stored) };
-    }
-    let live = context.app.progress(job.id).unwrap_or(app::Progress { done: stored, total: None });
-    let percent = match job.phase {
-        // The upstream is done, the download is not.
-        Phase::Fetching { .. } => live.total.and_then(|total| percent(live.done, total)),
-        _ => job.progress,
-    };
-    ProgressView { percent, bytes_done: live.done, bytes_total: live.total }
-}
-
-fn percent(done: u64, total: u64) -> Option<u8> {
-    let percent = u128::from(done) * 100 / u128::from(NonZeroU64::new(total)?.get());
-    Some(u8::try_from(percent).unwrap_or(100).min(100))
-}
-
 /// The job with its request.
 pub(super) async fn view(job: Job, context: &Context) -> Result<JobView, Problem> {
     let document = document(job.id, context).await?;
-    Ok(JobView::new(job, document, context))
+    with(job, document, context).await
+}
+
+async fn with(job: Job, document: Document, context: &Context) -> Result<JobView, Problem> {
+    let deliveries = context.app.store().delivery_counts(job.id).await?;
+    Ok(JobView::new(job, document, deliveries, context.app.viewer()))
 }
 
 /// The request of a job. One that follows another by itself has none of its own.
@@ -243,7 +64,7 @@ pub(super) async fn created(
 ) -> Result<HttpResponse, Problem> {
     let location = format!("{}/v1/jobs/{}", context.base_path(), job.id);
     let view = match document {
-        Some(document) => JobView::new(job, document, context),
+        Some(document) => with(job, document, context).await?,
         None => view(job, context).await?,
     };
     let mut answer = whole(&view, status);
@@ -270,8 +91,8 @@ pub(super) struct EventView {
     #[serde(rename = "type")]
     pub(super) kind: EventKind,
     time: String,
-    job_id: JobId,
-    revision: u64,
+    job_id: Option<JobId>,
+    revision: Option<u64>,
     data: Value,
 }
 
@@ -286,17 +107,5 @@ impl From<LogEntry> for EventView {
             revision: event.revision,
             data: event.data,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::percent;
-
-    #[test]
-    fn a_download_is_told_in_whole_percent_and_of_unknown_length_in_none() {
-        assert_eq!(percent(0, 0), None);
-        assert_eq!([percent(0, 3), percent(2, 3), percent(3, 3)], [Some(0), Some(66), Some(100)]);
-        assert_eq!([percent(9, 3), percent(u64::MAX, u64::MAX)], [Some(100), Some(100)]);
     }
 }

@@ -1,11 +1,18 @@
-//! The outbox: one debt per terminal event and sink.
+//! The outbox: one debt per event and sink, worked off by a schedule. The fate of a delivery never changes its job.
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::{
-    event::EventKind,
+    event::{EventKind, EventRecord},
     id::{DeliveryId, EventId, JobId, Millis, derived},
+    job::is_default,
+    notify::Notify,
+    retry::{DeliveryPolicy, Policy},
 };
+
+/// Tries that a record keeps; the oldest go first.
+pub const MAX_TRIES: usize = 16;
 
 /// A configured sink, as far as the lifecycle is concerned: which events it is owed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,34 +23,57 @@ pub struct SinkRule {
     pub events: Vec<EventKind>,
 }
 
-/// A debt to one sink. Its fate never changes the job.
+/// A debt to one sink.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Delivery {
-    /// Its id, fixed by event and sink.
+    /// Its id, fixed by event and sink; it carries the time of the event.
     pub id: DeliveryId,
+    /// 1 when owed; one more with each change.
+    pub revision: u64,
     /// The event that is owed.
     pub event_id: EventId,
+    /// What happened.
+    pub kind: EventKind,
     /// The job that it is about.
     pub job_id: JobId,
-    /// The sink's name.
-    pub sink: String,
-    /// Tries so far.
+    /// When it happened.
+    pub created_at: Millis,
+    /// Who works it off: the sink's name, or `notify:HOST` for a URL that the job brought along.
+    pub lane: String,
+    /// Which of the job's own URLs, from 0; none for a sink of the configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notify: Option<u8>,
+    /// Tries that were begun.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub attempts: u32,
+    /// Tries that failed since the schedule last began.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub failures: u32,
     /// When to try; none when it is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due_at: Option<Millis>,
+    /// The revision of the claim that is being worked on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<u64>,
     /// How it stands.
     pub state: DeliveryState,
+    /// Why it is exhausted, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// What the newest tries came to, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tries: Vec<Attempt>,
 }
 
 /// How a delivery stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeliveryState {
     /// Owed.
     Pending,
     /// Acknowledged by the sink.
     Succeeded,
-    /// The schedule is used up, or the sink said "never again".
+    /// The schedule is used up, or the sink said "never again". It can be replayed.
     Exhausted,
 }
 
@@ -81,42 +111,186 @@ pub enum Answer {
     Gone,
 }
 
+/// Something that happens to a delivery. Answers carry the lease of the claim that they answer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum DeliveryEvent {
+    /// The Deliver lane takes it for the length of a lease.
+    Claimed,
+    /// A try has ended.
+    Answered(Attempt, u64),
+    /// The claim is given back, as at shutdown; the sink may have heard of it all the same.
+    Released(u64),
+    /// The process that held the claim is gone.
+    Orphaned,
+    /// It cannot be tried at all, for this reason.
+    Withdrawn(String),
+    /// A person wants it delivered after all, or again.
+    Replayed,
+}
+
+/// Everything that one step of a delivery writes, atomically.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeliveryChange {
+    /// The record after the step; its revision is one more than the one that was read.
+    pub delivery: Delivery,
+    /// A new entry of the event log.
+    pub event: Option<EventRecord>,
+}
+
 impl Delivery {
-    /// What `rule` is owed for an event, due at once.
+    /// What `rule` is owed for an event that happened at `now`.
     #[must_use]
-    pub fn owed(
-        rule: &SinkRule,
-        kind: EventKind,
-        event_id: EventId,
-        job_id: JobId,
-        now: Millis,
-    ) -> Option<Self> {
-        rule.events.contains(&kind).then(|| Self {
-            id: DeliveryId::new(now, &derived(&[event_id.as_bytes(), rule.name.as_bytes()])),
-            event_id,
-            job_id,
-            sink: rule.name.clone(),
-            attempts: 0,
-            due_at: Some(now),
-            state: DeliveryState::Pending,
-        })
+    pub fn owed(rule: &SinkRule, event: &Owed, policy: &DeliveryPolicy) -> Option<Self> {
+        rule.events.contains(&event.kind).then(|| event.to(rule.name.clone(), None, &rule.name, policy))
+    }
+
+    /// Everything that is owed for an event: to sinks, and to the job's own URLs.
+    pub(super) fn all<'a>(
+        event: Owed,
+        urls: &'a [Notify],
+        policy: &'a Policy,
+    ) -> impl Iterator<Item = Self> + 'a {
+        let sinks = policy.sinks.iter().filter_map(move |rule| Self::owed(rule, &event, &policy.delivery));
+        let own = (0..).zip(urls).filter(move |(_, url)| url.wants(event.kind));
+        sinks.chain(own.map(move |(at, url)| event.to(url.lane(), Some(at), &format!("notify:{at}"), &policy.delivery)))
+    }
+
+    /// What `event` makes of this delivery, or nothing when it is late, repeated or not ours. Total and pure.
+    #[must_use]
+    pub fn step(&self, event: &DeliveryEvent, now: Millis, policy: &DeliveryPolicy) -> Option<DeliveryChange> {
+        let mut next = Self { revision: self.revision + 1, ..self.clone() };
+        let pending = self.state == DeliveryState::Pending;
+        let said = match event {
+            DeliveryEvent::Claimed => {
+                if self.due_at.is_none_or(|at| at > now) {
+                    return None;
+                }
+                next.attempts += 1;
+                (next.due_at, next.lease) = (Some(now.plus(policy.lease)), Some(next.revision));
+                None
+            }
+            DeliveryEvent::Answered(attempt, lease) => {
+                if self.lease != Some(*lease) {
+                    return None;
+                }
+                Some(next.answered(attempt, now, policy))
+            }
+            DeliveryEvent::Released(lease) if self.lease == Some(*lease) => next.due(now),
+            DeliveryEvent::Orphaned if self.lease.is_some() => next.due(now),
+            DeliveryEvent::Withdrawn(why) if pending => Some(next.exhausted(why.clone())),
+            // A try that is under way has its own answer.
+            DeliveryEvent::Replayed if self.lease.is_none() => {
+                (next.state, next.failures, next.why) = (DeliveryState::Pending, 0, None);
+                next.due(now)
+            }
+            _ => return None,
+        };
+        let event = said.map(|kind| next.entry(kind, now));
+        Some(DeliveryChange { delivery: next, event })
+    }
+
+    fn answered(&mut self, attempt: &Attempt, now: Millis, policy: &DeliveryPolicy) -> EventKind {
+        if self.tries.len() >= MAX_TRIES {
+            self.tries.remove(0);
+        }
+        self.tries.push(attempt.clone());
+        match attempt.answer {
+            Answer::Delivered => {
+                (self.state, self.due_at, self.lease) = (DeliveryState::Succeeded, None, None);
+                (self.failures, self.why) = (0, None);
+                EventKind::DeliverySucceeded
+            }
+            Answer::Refused => self.exhausted(format!("it was refused for good: {}", attempt.detail)),
+            Answer::Gone => self.exhausted(format!("the sink wants nothing any more: {}", attempt.detail)),
+            Answer::Failed { retry_after } => {
+                self.failures += 1;
+                match policy.wait(self.id, self.failures, retry_after) {
+                    Some(wait) => {
+                        (self.due_at, self.lease) = (Some(now.plus(wait)), None);
+                        EventKind::DeliveryFailed
+                    }
+                    None => self.exhausted(format!("{} tries failed, the last so: {}", self.failures, attempt.detail)),
+                }
+            }
+        }
+    }
+
+    fn due(&mut self, at: Millis) -> Option<EventKind> {
+        (self.due_at, self.lease) = (Some(at), None);
+        None
+    }
+
+    fn exhausted(&mut self, why: String) -> EventKind {
+        (self.state, self.due_at, self.lease) = (DeliveryState::Exhausted, None, None);
+        self.why = Some(why);
+        EventKind::DeliveryExhausted
+    }
+
+    /// Events about deliveries are no change of the job, so they have no revision of it; they make no deliveries themselves.
+    fn entry(&self, kind: EventKind, time: Millis) -> EventRecord {
+        let unique = derived(&[self.id.as_bytes(), &self.revision.to_be_bytes()]);
+        let mut data = json!({
+            "delivery_id": self.id, "event_id": self.event_id, "event": self.kind, "sink": self.lane, "attempt": self.attempts,
+        });
+        match kind {
+            EventKind::DeliveryExhausted => data["why"] = json!(self.why),
+            EventKind::DeliveryFailed => {
+                data["why"] = json!(self.tries.last().map(|attempt| &attempt.detail));
+                data["next_at"] = json!(self.due_at);
+            }
+            _ => {}
+        }
+        let (id, job_id) = (EventId::new(time, &unique), Some(self.job_id));
+        EventRecord { id, kind, time, job_id, revision: None, data }
+    }
+
+    /// What must hold of any record, whatever happened.
+    ///
+    /// # Errors
+    /// The sentence that does not hold.
+    pub fn check(&self) -> Result<(), &'static str> {
+        let pending = self.state == DeliveryState::Pending;
+        let must = |holds: bool, sentence| if holds { Ok(()) } else { Err(sentence) };
+        must(self.due_at.is_some() == pending, "a delivery is due exactly when it is pending")?;
+        must(self.lease.is_none() || pending, "only a pending delivery is claimed")?;
+        must(self.lease.is_none_or(|lease| lease <= self.revision), "a lease is a revision that was written")?;
+        must(self.tries.len() <= MAX_TRIES, "only the newest tries are kept")?;
+        must(self.tries.len() <= self.attempts as usize, "a try was begun before it ended")?;
+        must(!self.lane.is_empty(), "a delivery has a lane")
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// An event that may be owed to somebody.
+#[derive(Clone, Copy, Debug)]
+pub struct Owed {
+    /// Of the event.
+    pub id: EventId,
+    /// What happened.
+    pub kind: EventKind,
+    /// To which job.
+    pub job_id: JobId,
+    /// When.
+    pub time: Millis,
+}
 
-    #[test]
-    fn a_sink_is_owed_the_events_it_asked_for_and_no_others() {
-        let rule = SinkRule { name: "app".into(), events: vec![EventKind::Succeeded] };
-        let (event, job) = (EventId::new(Millis(5), &[1; 10]), JobId::new(Millis(5), &[2; 10]));
-        let owed = Delivery::owed(&rule, EventKind::Succeeded, event, job, Millis(7)).unwrap();
-        assert_eq!(
-            (owed.event_id, owed.due_at, owed.state),
-            (event, Some(Millis(7)), DeliveryState::Pending)
-        );
-        assert_eq!(Delivery::owed(&rule, EventKind::Failed, event, job, Millis(7)), None);
-        assert_eq!(Delivery::owed(&rule, EventKind::Succeeded, event, job, Millis(7)).unwrap().id, owed.id);
+impl Owed {
+    fn to(self, lane: String, notify: Option<u8>, whom: &str, policy: &DeliveryPolicy) -> Delivery {
+        Delivery {
+            id: DeliveryId::new(self.time, &derived(&[self.id.as_bytes(), whom.as_bytes()])),
+            revision: 1,
+            event_id: self.id,
+            kind: self.kind,
+            job_id: self.job_id,
+            created_at: self.time,
+            lane,
+            notify,
+            attempts: 0,
+            failures: 0,
+            due_at: Some(self.time.plus(policy.first())),
+            lease: None,
+            state: DeliveryState::Pending,
+            why: None,
+            tries: Vec::new(),
+        }
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    delivery::Delivery,
+    delivery::{Delivery, Owed},
     event::{Change, EventKind, EventRecord, Successor},
     id::{EventId, Millis, TaskId, derived},
     job::{Job, Reservation, RetryMode, Task},
@@ -42,9 +42,8 @@ impl<'a> Draft<'a> {
 
     pub(super) fn event(&mut self, kind: EventKind, data: Value) {
         let entry = record(&self.job, kind, self.events.len(), self.now, data);
-        for rule in &self.policy.sinks {
-            self.deliveries.extend(Delivery::owed(rule, kind, entry.id, entry.job_id, self.now));
-        }
+        let owed = Owed { id: entry.id, kind, job_id: self.job.id, time: self.now };
+        self.deliveries.extend(Delivery::all(owed, &self.job.notify, self.policy));
         self.events.push(entry);
     }
 
@@ -164,8 +163,8 @@ impl<'a> Draft<'a> {
     /// Creates `job` beside this change.
     pub(super) fn follow(&mut self, mut job: Job, mode: RetryMode) {
         job.retry_of = Some(self.job.id);
-        let event = job.created_event();
-        self.successor = Some(Successor { job, event, mode });
+        let (event, deliveries) = job.created(self.policy);
+        self.successor = Some(Successor { job, event, deliveries, mode });
     }
 
     #[expect(clippy::unnecessary_wraps, reason = "the arms of the table end with it")]
@@ -177,5 +176,6 @@ impl<'a> Draft<'a> {
 
 pub(super) fn record(job: &Job, kind: EventKind, index: usize, time: Millis, data: Value) -> EventRecord {
     let unique = derived(&[job.id.as_bytes(), &job.revision.to_be_bytes(), &(index as u64).to_be_bytes()]);
-    EventRecord { id: EventId::new(time, &unique), kind, time, job_id: job.id, revision: job.revision, data }
+    let (job_id, revision) = (Some(job.id), Some(job.revision));
+    EventRecord { id: EventId::new(time, &unique), kind, time, job_id, revision, data }
 }

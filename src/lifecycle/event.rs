@@ -208,6 +208,27 @@ pub enum EventKind {
     /// Terminal: canceled.
     #[serde(rename = "job.canceled")]
     Canceled,
+    /// A sink took an event.
+    #[serde(rename = "delivery.succeeded")]
+    DeliverySucceeded,
+    /// A try at a delivery failed; another follows.
+    #[serde(rename = "delivery.failed")]
+    DeliveryFailed,
+    /// A delivery is given up, until somebody replays it.
+    #[serde(rename = "delivery.exhausted")]
+    DeliveryExhausted,
+    /// A sink is told nothing any more, until somebody recovers it.
+    #[serde(rename = "sink.disabled")]
+    SinkDisabled,
+    /// Callbacks that were asked for do not come: several finished tasks in a row had to be asked about.
+    #[serde(rename = "callback.silent")]
+    CallbackSilent,
+    /// They come again.
+    #[serde(rename = "callback.recovered")]
+    CallbackRecovered,
+    /// A test of a sink. It is sent and never logged.
+    #[serde(rename = "ping")]
+    Ping,
 }
 
 impl EventKind {
@@ -234,10 +255,10 @@ pub struct EventRecord {
     pub kind: EventKind,
     /// When.
     pub time: Millis,
-    /// To which job.
-    pub job_id: JobId,
-    /// The record's revision after it.
-    pub revision: u64,
+    /// To which job; none when it is about none.
+    pub job_id: Option<JobId>,
+    /// The job's revision after it; none when it is no change of the job.
+    pub revision: Option<u64>,
     /// Details by kind.
     pub data: Value,
 }
@@ -249,6 +270,8 @@ pub struct Successor {
     pub job: Job,
     /// Its first event.
     pub event: EventRecord,
+    /// Debts to sinks for that.
+    pub deliveries: Vec<Delivery>,
     /// What it is to the changed job: at most one open at a time for a mode.
     pub mode: RetryMode,
 }

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use super::{
     id::{JobId, Millis, TaskId},
+    notify::Notify,
     phase::{Due, Duty, MAX_OUTPUTS, Outcome, Output, Phase, StoredFile},
 };
 
@@ -192,6 +193,8 @@ pub struct NewJob {
     pub callback_expected: bool,
     /// What a person should know of the request.
     pub notices: Vec<String>,
+    /// Who is told of it beside the sinks, at most [`MAX_NOTIFY`](super::MAX_NOTIFY).
+    pub notify: Vec<Notify>,
 }
 
 /// The record.
@@ -256,6 +259,9 @@ pub struct Job {
     /// Why what is due did not succeed the last time; none once there was progress. At most 300 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
+    /// Who is told of it beside the sinks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notify: Vec<Notify>,
     /// Fields of a newer version, carried along.
     #[serde(flatten)]
     pub other: Map<String, Value>,
@@ -288,6 +294,7 @@ impl Job {
             progress: None,
             notices: new.notices,
             trouble: None,
+            notify: new.notify,
             other: Map::new(),
         }
     }

@@ -13,11 +13,15 @@ mod experience;
 mod fetching;
 mod id;
 mod job;
+mod notify;
 mod phase;
 mod retry;
+mod sink;
 mod step;
 
-pub use delivery::{Answer, Attempt, Delivery, DeliveryState, SinkRule};
+pub use delivery::{
+    Answer, Attempt, Delivery, DeliveryChange, DeliveryEvent, DeliveryState, MAX_TRIES, Owed, SinkRule,
+};
 pub use event::{
     AskFault, Change, Event, EventKind, EventRecord, FetchFault, Note, Refusal, Report, Successor,
 };
@@ -26,5 +30,7 @@ pub use id::{CallbackId, DeliveryId, EventId, InvalidId, JobId, Millis, TaskId};
 pub use job::{
     Attempts, Blocked, CallbackMemory, Cost, Job, NewJob, Reservation, RetryMode, Status, Task, Times, Via,
 };
+pub use notify::{MAX_NOTIFY, Notify, NotifyFormat, Secret, is_notify_lane};
 pub use phase::{Awaiting, Due, Duty, FailCode, Link, MAX_OUTPUTS, Outcome, Output, Phase, StoredFile, Why};
-pub use retry::{FetchPolicy, Policy, PollPolicy};
+pub use retry::{DeliveryPolicy, FetchPolicy, Policy, PollPolicy};
+pub use sink::SinkState;

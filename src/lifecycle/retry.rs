@@ -7,7 +7,7 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use super::{
     delivery::SinkRule,
     experience::Experience,
-    id::{JobId, Millis},
+    id::{DeliveryId, JobId, Millis},
     job::Job,
 };
 
@@ -30,6 +30,50 @@ pub struct Policy {
     pub fetch: FetchPolicy,
     /// Who is told.
     pub sinks: Vec<SinkRule>,
+    /// How hard to try to tell them.
+    pub delivery: DeliveryPolicy,
+}
+
+/// How hard to try to tell a sink, in milliseconds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeliveryPolicy {
+    /// The waits before the first try and after each that failed; once they are used up, so is the delivery.
+    pub schedule: Vec<i64>,
+    /// Lease of a claim: the longest time-out of a try and a margin; never renewed.
+    pub lease: i64,
+    /// A sink that has taken nothing for so long is disabled; 0 is never.
+    pub disable_after: i64,
+}
+
+impl Default for DeliveryPolicy {
+    /// That of Standard Webhooks: ten tries over 75 hours.
+    fn default() -> Self {
+        let minutes = [5, 30, 120, 300, 600, 840, 1_200, 1_440].map(|minutes| minutes * 60_000);
+        let schedule = [0, 5_000].into_iter().chain(minutes).collect();
+        Self { schedule, lease: 20_000, disable_after: 5 * 24 * HOUR }
+    }
+}
+
+impl DeliveryPolicy {
+    /// Wait before the first try.
+    pub(super) fn first(&self) -> i64 {
+        self.schedule.first().copied().unwrap_or(0)
+    }
+
+    /// Wait after failure number `failures` (from 1), if another try is left: up to a tenth longer than the schedule says,
+    /// and at least as long as the sink asked for, up to a day.
+    pub(super) fn wait(&self, id: DeliveryId, failures: u32, retry_after: Option<i64>) -> Option<i64> {
+        let scheduled = *self.schedule.get(failures as usize)?;
+        let own = scheduled.saturating_add(part(scheduled, (1.0 + chance(tail(id.as_bytes()), failures)) * SPREAD / 2.0));
+        Some(retry_after.map_or(own, |asked| own.max(asked.clamp(0, 24 * HOUR))))
+    }
+
+    /// From the event to the last try, at most, in milliseconds.
+    #[must_use]
+    pub fn length(&self) -> i64 {
+        let scheduled = self.schedule.iter().fold(0_i64, |sum, wait| sum.saturating_add(*wait));
+        scheduled.saturating_add(part(scheduled, SPREAD))
+    }
 }
 
 /// When to ask the task route.
@@ -87,6 +131,8 @@ pub(super) const SLOW_NUDGE: i64 = 10_000;
 /// Waits after callbacks that came before the task was done.
 const NUDGED: [i64; 3] = [2_000, 5_000, 15_000];
 const HOUR: i64 = 3_600_000;
+/// Share of a scheduled wait by which it may be longer.
+const SPREAD: f64 = 0.1;
 
 /// The wait before try number `attempt` (from 0): `min` doubling up to `max`, and up to `min` more by chance of the id.
 fn exponential(id: JobId, min: i64, max: i64, attempt: u32) -> i64 {
@@ -109,9 +155,26 @@ fn millis(span: i64) -> Duration {
 }
 
 fn seed(id: JobId) -> u64 {
-    let mut tail = [0; 8];
-    tail.copy_from_slice(&id.as_bytes()[8..]);
-    u64::from_be_bytes(tail)
+    tail(id.as_bytes())
+}
+
+/// The random half of an id.
+fn tail(id: &[u8; 16]) -> u64 {
+    id.last_chunk().map_or(0, |tail| u64::from_be_bytes(*tail))
+}
+
+/// A number in -1..=1 that the seed and the attempt fix.
+fn chance(seed: u64, attempt: u32) -> f64 {
+    let mixed = seed.wrapping_add(u64::from(attempt)).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
+    #[expect(clippy::cast_precision_loss, reason = "24 bits are exact")]
+    let unit = mixed as f64 / f64::from(1 << 23) - 1.0;
+    unit
+}
+
+/// This share of a wait.
+#[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "days in milliseconds fit")]
+fn part(wait: i64, share: f64) -> i64 {
+    (wait as f64 * share) as i64
 }
 
 impl Policy {
@@ -190,17 +253,7 @@ impl Policy {
     }
 
     fn spread(&self, id: JobId, attempt: u32, base: i64) -> i64 {
-        // A number in -1..=1 that the id and the attempt fix.
-        let mixed = seed(id).wrapping_add(u64::from(attempt)).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
-        #[expect(clippy::cast_precision_loss, reason = "24 bits are exact")]
-        let unit = mixed as f64 / f64::from(1 << 23) - 1.0;
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_precision_loss,
-            reason = "hours in milliseconds fit"
-        )]
-        let moved = (base as f64 * (1.0 + self.poll.jitter * unit)) as i64;
-        moved.max(1)
+        base.saturating_add(part(base, self.poll.jitter * chance(seed(id), attempt))).max(1)
     }
 
     /// The longest wait that a duty other than a person's can have; anything due later is a clock's mistake.

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::{
     answer, callback,
+    delivery::{Delivery, Owed},
     draft::{Draft, record},
     event::{Change, Event, EventKind, EventRecord},
     fetching,
@@ -55,6 +56,15 @@ impl Job {
         record(self, EventKind::Created, 0, self.created_at, data)
     }
 
+    /// The same, with the debts to sinks that it brings.
+    #[must_use]
+    pub fn created(&self, policy: &Policy) -> (EventRecord, Vec<Delivery>) {
+        let event = self.created_event();
+        let owed = Owed { id: event.id, kind: event.kind, job_id: self.id, time: event.time };
+        let deliveries = Delivery::all(owed, &self.notify, policy).collect();
+        (event, deliveries)
+    }
+
     /// A new job about the same task as this one: free, and due at once. None when this job never had a task.
     #[must_use]
     pub fn again(&self, mode: RetryMode, id: JobId, now: Millis) -> Option<Self> {
@@ -67,6 +77,7 @@ impl Job {
         let mut job = Self::new(id, now, NewJob { model: self.model.clone(), ..Default::default() });
         (job.mode, job.duration_s, job.tags) = (self.mode.clone(), self.duration_s, self.tags.clone());
         (job.phase, job.task, job.retry_of) = (phase, Some(task), Some(self.id));
+        job.notify.clone_from(&self.notify);
         job.cost.exact = true;
         job.times.accepted_at = Some(now);
         job.times.confirmed_at = (mode == RetryMode::Download).then_some(now);

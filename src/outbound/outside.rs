@@ -1,9 +1,10 @@
 //! The HTTP client for strangers' servers. It shares nothing with the client that holds the provider's API key.
 
-use std::{error::Error, time::Duration};
+use std::{error::Error, io, time::Duration};
 
+use bytes::Bytes;
 use reqwest::{
-    Client, Response,
+    Body, Client, ClientBuilder, Method, Response,
     header::{HeaderMap, LOCATION},
     redirect::Policy,
     retry,
@@ -44,7 +45,18 @@ impl Outside {
     /// # Errors
     /// The system's certificate store cannot be read.
     pub fn new(guard: Guard, max_redirects: usize) -> Result<Self, reqwest::Error> {
-        Ok(Self { strict: client(&guard, false)?, lifted: client(&guard, true)?, guard, max_redirects })
+        let (strict, lifted) = (client(&guard, false).build()?, client(&guard, true).build()?);
+        Ok(Self { guard, strict, lifted, max_redirects })
+    }
+
+    /// Makes a client for [`Outside::post`]: each request has a connection of its own, since one that was used before
+    /// may have died unseen.
+    ///
+    /// # Errors
+    /// The system's certificate store cannot be read.
+    pub fn without_reuse(guard: Guard) -> Result<Self, reqwest::Error> {
+        let (strict, lifted) = (without_reuse(&guard, false)?, without_reuse(&guard, true)?);
+        Ok(Self { guard, strict, lifted, max_redirects: 0 })
     }
 
     /// Asks for a URL with the given headers and follows up to `max_redirects` redirects. The answer is the first one
@@ -56,7 +68,7 @@ impl Outside {
         let mut judged = self.guard.judge(url).map_err(OutsideError::Denied)?;
         for _ in 0..=self.max_redirects {
             let here = judged.url.clone();
-            let response = self.get_once(judged, headers).await?;
+            let response = self.once(judged, Method::GET, headers.clone(), Body::default()).await?;
             if !response.status().is_redirection() {
                 return Ok(response);
             }
@@ -66,11 +78,26 @@ impl Outside {
         Err(OutsideError::Denied(denied(&judged.url, Rule::TooManyRedirects(self.max_redirects))))
     }
 
-    async fn get_once(&self, judged: Judged, headers: &HeaderMap) -> Result<Response, OutsideError> {
+    /// Posts a body, once. The answer is the first one, redirects included; its body has not been read.
+    ///
+    /// # Errors
+    /// [`OutsideError::Denied`] before anything is sent to a refused place, [`OutsideError::Network`] otherwise.
+    pub async fn post(&self, url: &str, headers: HeaderMap, body: Bytes) -> Result<Response, OutsideError> {
+        let judged = self.guard.judge(url).map_err(OutsideError::Denied)?;
+        self.once(judged, Method::POST, headers, body.into()).await
+    }
+
+    async fn once(
+        &self,
+        judged: Judged,
+        method: Method,
+        headers: HeaderMap,
+        body: Body,
+    ) -> Result<Response, OutsideError> {
         let Judged { url, pending } = judged;
         let only_allowed = pending.is_some();
         let client = if only_allowed { &self.lifted } else { &self.strict };
-        let response = match client.get(url.clone()).headers(headers.clone()).send().await {
+        let response = match client.request(method, url.clone()).headers(headers).body(body).send().await {
             Ok(response) => response,
             Err(error) => return Err(classify(error, pending)),
         };
@@ -84,7 +111,12 @@ impl Outside {
     }
 }
 
-fn client(guard: &Guard, only_allowed: bool) -> Result<Client, reqwest::Error> {
+/// A client that gives each request a connection of its own.
+pub(super) fn without_reuse(guard: &Guard, only_allowed: bool) -> Result<Client, reqwest::Error> {
+    client(guard, only_allowed).http1_only().pool_max_idle_per_host(0).build()
+}
+
+fn client(guard: &Guard, only_allowed: bool) -> ClientBuilder {
     Client::builder()
         .user_agent(concat!("reelhook/", env!("CARGO_PKG_VERSION")))
         .dns_resolver(guard.resolver(only_allowed))
@@ -93,11 +125,10 @@ fn client(guard: &Guard, only_allowed: bool) -> Result<Client, reqwest::Error> {
         .no_proxy()
         .referer(false)
         .connect_timeout(CONNECT_TIMEOUT)
-        .build()
 }
 
 /// Finds the resolver's refusal inside the client's error.
-fn classify(error: reqwest::Error, pending: Option<Rule>) -> OutsideError {
+pub(super) fn classify(error: reqwest::Error, pending: Option<Rule>) -> OutsideError {
     let mut cause: Option<&(dyn Error + 'static)> = Some(&error);
     while let Some(inner) = cause {
         if let Some(refusal) = inner.downcast_ref::<Denied>() {
@@ -111,9 +142,13 @@ fn classify(error: reqwest::Error, pending: Option<Rule>) -> OutsideError {
     OutsideError::Network(describe(error))
 }
 
-/// The whole chain of causes, without the URL: its query may be a signature.
+/// What went wrong, without the URL, whose query may be a signature: a sentence where the cause is a usual one, and the
+/// whole chain of causes otherwise.
 pub(super) fn describe(error: reqwest::Error) -> String {
     let error = error.without_url();
+    if let Some(sentence) = usual_cause(&error) {
+        return sentence;
+    }
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
@@ -122,6 +157,25 @@ pub(super) fn describe(error: reqwest::Error) -> String {
         cause = inner.source();
     }
     text
+}
+
+fn usual_cause(error: &reqwest::Error) -> Option<String> {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(inner) = cause {
+        if let Some(rustls::Error::InvalidCertificate(why)) = inner.downcast_ref() {
+            return Some(format!("the server's certificate is not valid ({why}); nothing was sent there"));
+        }
+        let io = inner.downcast_ref::<io::Error>();
+        if io.is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+            return Some("the connection was refused: nothing listens there".to_owned());
+        }
+        // What an I/O error is made of is not its source; that would be its content's source.
+        cause = match io.and_then(io::Error::get_ref) {
+            Some(content) => Some(content),
+            None => inner.source(),
+        };
+    }
+    None
 }
 
 /// Where a redirect leads. Not yet judged, but the text is: the parser would drop what makes it suspicious.

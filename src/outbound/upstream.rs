@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use metrics::{counter, histogram};
-use reqwest::{Client, Method, RequestBuilder, Response, header};
+use reqwest::{Client, Method, RequestBuilder, Response};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use url::Url;
 
+use super::retry_after::retry_after;
 use crate::{
     config,
     provider::{
@@ -151,7 +152,7 @@ fn contains(body: &[u8], key: &[u8]) -> bool {
 
 async fn read(mut response: Response) -> Result<Answer, reqwest::Error> {
     let status = response.status().as_u16();
-    let retry_after = response.headers().get(header::RETRY_AFTER).and_then(wait_asked_for);
+    let retry_after = retry_after(response.headers());
     let mut body = BytesMut::new();
     while let Some(chunk) = response.chunk().await? {
         body.extend_from_slice(&chunk);
@@ -162,16 +163,6 @@ async fn read(mut response: Response) -> Result<Answer, reqwest::Error> {
         }
     }
     Ok(Answer { status, retry_after, body: body.freeze() })
-}
-
-/// `Retry-After`: seconds, or an HTTP date, which counts from now.
-fn wait_asked_for(value: &header::HeaderValue) -> Option<Duration> {
-    let text = value.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
-    Some(Duration::try_from(date.duration_since(jiff::Timestamp::now())).unwrap_or(Duration::ZERO))
 }
 
 /// The error without the URL, whose path names a task, and with its causes, which say what broke.

@@ -6,4 +6,5 @@ pub mod models;
 pub mod reply;
 pub mod request;
 pub mod signature;
+pub mod signing;
 pub mod token;

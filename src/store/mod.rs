@@ -7,16 +7,21 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::lifecycle::{
-    CallbackId, Change, Duty, Event, EventKind, EventRecord, Job, JobId, Millis, Policy, Status, TaskId,
+    CallbackId, Change, Delivery, DeliveryEvent, DeliveryId, Duty, Event, EventKind,
+    EventRecord, Job, JobId, Millis, Policy, Status, TaskId,
 };
 
 mod arrival;
 mod error;
+mod outbox;
 pub mod sled;
 pub mod transfer;
 
 pub use arrival::{Arrival, CallbackRecord, Changed, Heard, Judge, Judged, Verdict};
 pub use error::StoreError;
+pub use outbox::{
+    ClaimedDelivery, DeliveryChanged, DeliveryClaim, DeliveryCounts, DeliveryFilter, Lane, Render, Rendering, SinkRecord,
+};
 
 /// Who a create call's idempotency key belongs to, and the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +43,8 @@ pub struct Insert {
     pub job: Job,
     /// Its first event.
     pub event: EventRecord,
+    /// Debts to sinks for that.
+    pub deliveries: Vec<Delivery>,
     /// The request: JSON that never changes.
     pub document: Bytes,
     /// The caller's key.
@@ -199,6 +206,14 @@ pub struct Counts {
     pub phases: BTreeMap<String, u64>,
     /// Settled jobs, by status.
     pub outcomes: BTreeMap<String, u64>,
+    /// Deliveries that are owed.
+    #[serde(skip_serializing_if = "nothing")]
+    pub owed: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+const fn nothing(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Counts {
@@ -280,8 +295,58 @@ pub trait Store: Send + Sync + 'static {
     /// One callback and its body.
     async fn callback_body(&self, id: CallbackId) -> Result<Option<(CallbackRecord, Bytes)>, StoreError>;
 
+    /// The lanes in which deliveries wait, each with the time at which its first is due.
+    async fn lanes(&self) -> Result<Vec<Lane>, StoreError>;
+
+    /// Takes deliveries of a lane that are due, the longest due first, and keeps the body of each that is taken for the
+    /// first time. Those of a disabled sink, and those whose job is gone, are exhausted instead. Durable when it returns.
+    async fn claim_deliveries(&self, claim: DeliveryClaim) -> Result<Vec<ClaimedDelivery>, StoreError>;
+
+    /// Steps a delivery, with its events and what is remembered of its sink, all or nothing; none when there is no such
+    /// delivery or the event changes nothing. Durable when it returns, whatever it returns.
+    async fn change_delivery(
+        &self,
+        id: DeliveryId,
+        event: DeliveryEvent,
+        now: Millis,
+        policy: &std::sync::Arc<Policy>,
+    ) -> Result<Option<DeliveryChanged>, StoreError>;
+
+    /// The record of a delivery.
+    async fn delivery(&self, id: DeliveryId) -> Result<Option<Delivery>, StoreError>;
+
+    /// What is sent for it; none before its first try.
+    async fn delivery_body(&self, id: DeliveryId) -> Result<Option<Bytes>, StoreError>;
+
+    /// Deliveries, newest first, older than `before`.
+    async fn deliveries(
+        &self,
+        filter: DeliveryFilter,
+        before: Option<DeliveryId>,
+        limit: usize,
+    ) -> Result<Page<Delivery>, StoreError>;
+
+    /// How many deliveries a job has.
+    async fn delivery_counts(&self, job: JobId) -> Result<DeliveryCounts, StoreError>;
+
+    /// The sinks of which something is remembered.
+    async fn sinks(&self) -> Result<Vec<SinkRecord>, StoreError>;
+
+    /// Enables a sink and replays what is exhausted of events from `since` on; how many that were. What comes due
+    /// meanwhile is tried at once. Durable when it returns; cut short, it can be asked for again.
+    async fn recover_sink(
+        &self,
+        name: &str,
+        since: Millis,
+        now: Millis,
+        policy: &std::sync::Arc<Policy>,
+    ) -> Result<u64, StoreError>;
+
     /// Durable events after `after`, oldest first.
     async fn events(&self, after: u64, limit: usize, filter: EventFilter) -> Result<EventPage, StoreError>;
+
+    /// Appends an event that is no change of a job to the log. Durable when it returns.
+    async fn log(&self, event: EventRecord) -> Result<(), StoreError>;
 
     /// The durable ends of the log.
     async fn bounds(&self) -> Result<LogBounds, StoreError>;

@@ -15,7 +15,7 @@ pub enum Kind {
     Histogram(&'static [f64]),
 }
 
-/// A label and every value that it can have.
+/// A label and every value that it can have; none, where the configuration closes the set.
 pub type LabelSet = (&'static str, &'static [&'static str]);
 
 /// One metric.
@@ -37,6 +37,8 @@ const OUTCOMES: LabelSet = ("outcome", &["succeeded", "failed", "canceled"]);
 /// Those of the catalogue: no other is accepted.
 const MODELS: LabelSet = ("model", &["kling-3", "grok-video", "ltx-2", "wan-2-6"]);
 const OPERATIONS: LabelSet = ("operation", &["submit", "ask"]);
+/// The names of the configuration; `notify` stands for the URLs that jobs bring along.
+const SINKS: LabelSet = ("sink", &[]);
 const PERIODS: LabelSet = ("period", &["day", "month"]);
 const CODES: LabelSet = (
     "code",
@@ -208,6 +210,13 @@ pub const METRICS: &[Metric] = &[
         &[],
         "Time that a file took from its first byte to storage.",
     ),
+    metric(
+        "reelhook_deliveries_total",
+        Kind::Counter,
+        &[SINKS, ("outcome", &["delivered", "failed", "exhausted"])],
+        "Tries to tell a sink, by what came of them.",
+    ),
+    metric("reelhook_sinks_disabled_total", Kind::Counter, &[SINKS], "Sinks that were disabled."),
     metric("reelhook_store_bytes", Kind::Gauge, &[], "Size of the store on disk."),
     metric(
         "reelhook_store_sync_seconds",

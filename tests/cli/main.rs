@@ -9,3 +9,4 @@ mod jobs;
 mod local;
 mod probes;
 mod submits;
+mod verify;

@@ -13,9 +13,16 @@ fn debug(config: &Config) -> String {
 }
 
 fn uncommented_example() -> String {
-    let setting = |line: &str| line.starts_with("# ") && line.split(' ').nth(2) == Some("=");
+    let section = |line: &str| line.starts_with("# [sinks.") && line.ends_with(']');
+    let setting = |line: &str| line.starts_with("# ") && line.split(' ').nth(2) == Some("=") || section(line);
     let line = |line: &str| if setting(line) { line[2..].to_owned() } else { line.to_owned() };
     config::EXAMPLE.lines().map(|text| line(text) + "\n").collect()
+}
+
+/// The same without what would set a secret twice.
+fn example_without_files() -> String {
+    let is_file = |line: &&str| line.contains("_file = ") && !line.contains("keys_file");
+    uncommented_example().lines().filter(|line| !is_file(line)).map(|line| line.to_owned() + "\n").collect()
 }
 
 #[test]
@@ -49,6 +56,9 @@ fn the_defaults_mean_what_they_say() {
     assert_eq!(config.store.path, PathBuf::from("./data/state"));
     assert_eq!(config.pricing.pro_sound, 80);
     assert_eq!(config.log.format, LogFormat::Auto);
+    assert_eq!((config.delivery.schedule.len(), config.delivery.schedule[2]), (10, Duration::from_mins(5)));
+    assert_eq!(config.delivery.disable_after, Duration::from_hours(5 * 24));
+    assert!(config.sinks.is_empty() && config.delivery.secret.is_none());
     assert!(config.upstream.api_key.is_none() && config.callback.public_url.is_none());
 }
 
@@ -69,18 +79,24 @@ fn every_key_has_one_line_of_why_above_it() {
 
 #[test]
 fn every_key_without_a_default_can_be_set_to_its_example() {
-    let is_file = |line: &&str| line.contains("_file = ") && !line.contains("keys_file");
-    let text: String =
-        uncommented_example().lines().filter(|line| !is_file(line)).map(|l| l.to_owned() + "\n").collect();
-    let loaded = Setup::with(&text).load();
+    let loaded = Setup::with(&example_without_files()).load();
     assert_eq!(loaded.config.callback.public_url.unwrap().as_str(), "https://hooks.example.com/");
     assert!(loaded.config.upstream.api_key.is_some() && loaded.config.auth.keys_file.is_some());
+    assert_eq!(loaded.config.sinks.keys().collect::<Vec<_>>(), ["app", "bus", "lines", "partner", "script"]);
     assert!(loaded.warnings.is_empty(), "{:#?}", loaded.warnings);
 }
 
 #[test]
 fn every_key_can_be_set_by_its_variable_and_by_its_flag() {
     let values: toml::Table = uncommented_example().parse().unwrap();
+    let example = example_without_files();
+    let (_, sinks) = example.split_once("[sinks.app]").unwrap();
+    let (sinks, _) = sinks.split_once("[storage]").unwrap();
+    // One key alone makes no sink.
+    let others = |key: &str| match key.starts_with("sinks.") {
+        true => Setup::with(&format!("[sinks.app]{sinks}")),
+        false => Setup::new(),
+    };
     for key in config::keys().filter(|key| !key.ends_with("_file")) {
         let (section, name) = key.rsplit_once('.').unwrap();
         let value =
@@ -93,9 +109,9 @@ fn every_key_can_be_set_by_its_variable_and_by_its_flag() {
             other => other.to_string(),
         };
         let variable = format!("REELHOOK_{}", key.replace('.', "__").replace('-', "_").to_uppercase());
-        let loaded = Setup::new().env(&variable, &text).load();
+        let loaded = others(key).env(&variable, &text).load();
         assert_eq!(*loaded.origin(key), Origin::Env(variable), "{key}");
-        let loaded = Setup::new().flag(key, &text).load();
+        let loaded = others(key).flag(key, &text).load();
         assert_eq!(*loaded.origin(key), Origin::Flag, "{key}");
     }
 }

@@ -11,6 +11,7 @@ mod any_input;
 mod defaults;
 mod layers;
 mod secrets;
+mod sinks;
 mod values;
 
 /// A working directory, an environment and flags of a test's own.

@@ -86,6 +86,10 @@ fn the_configuration_in_force_is_shown_without_secrets() {
     let setup = Setup::with(&format!("[auth]\nbootstrap_admin_key = {canary:?}\n[log]\nlevel = \"debug\""))
         .env("REELHOOK_CALLBACK__SECRETS", &format!("{canary},{canary}"))
         .flag("callback.signature_secrets", canary)
+        .env("REELHOOK_SINKS__APP__TYPE", "webhook")
+        .env("REELHOOK_SINKS__APP__URL", "https://app.example.com/hooks")
+        .env("REELHOOK_SINKS__APP__SECRET", canary)
+        .env("REELHOOK_SINKS__APP__HEADERS", &format!("Authorization: Bearer {canary}"))
         .credential("upstream.api_key", canary);
     let loaded = setup.load();
     assert_eq!(loaded.show(true), include_str!("../fixtures/config/show.toml"));
@@ -93,6 +97,10 @@ fn the_configuration_in_force_is_shown_without_secrets() {
     for text in [loaded.show(false), format!("{loaded:?}"), format!("{:?}", loaded.config)] {
         assert!(!text.contains("canary"), "{text}");
     }
+}
+
+fn webhook() -> Setup {
+    Setup::with("[sinks.app]\ntype = \"webhook\"\nurl = \"https://app.example.com\"")
 }
 
 #[test]
@@ -107,6 +115,14 @@ fn no_message_repeats_a_secret() {
         Setup::with(&format!("upstream.apikey = \"{canary}\"")),
         Setup::new().env("REELHOOK_UPSTREAM__APIKEY", canary),
         Setup::new().flag("auth.bootstrap_admin_key", canary),
+        Setup::new().flag("delivery.secret", canary),
+        Setup::new().flag("delivery.secret", &format!("whsec_{canary}")),
+        webhook().env("REELHOOK_SINKS__APP__SECRETS", canary),
+        webhook().env("REELHOOK_SINKS__APP__HEADERS", canary),
+        webhook().env("REELHOOK_SINKS__APP__HEADERS", &format!("no name: {canary}")),
+        webhook().env("REELHOOK_SINKS__APP__HEADERS", &format!("webhook-id: {canary}")),
+        webhook().env("REELHOOK_SINKS__APP__URL", &format!("https://user:{canary}@x.de")),
+        Setup::with(&format!("[sinks.bus]\ntype = \"nats\"\nserver = \"nats://u:{canary}@x\"\nsubject = \"x\"")),
     ];
     for setup in setups {
         let error = setup.try_load().unwrap_err();

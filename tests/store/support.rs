@@ -6,8 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use reelhook::{
     lifecycle::{
-        CallbackId, Change, Duty, Event, EventKind, Experience, FetchPolicy, Job, JobId, Millis, NewJob,
-        Note, Policy, PollPolicy, Reservation, SinkRule, TaskId,
+    CallbackId, Change, DeliveryPolicy, Duty, Event, EventKind, Experience, FetchPolicy, Job, JobId, Millis, NewJob, Note, Policy, PollPolicy, Reservation, SinkRule, TaskId,
     },
     store::{
         Arrival, CallbackRecord, Claim, IdempotencyKey, Insert, Inserted, Judged, Limits, Replaced, Store,
@@ -49,6 +48,7 @@ pub(crate) fn policy() -> Arc<Policy> {
         },
         fetch: FetchPolicy { attempts: 8, backoff: 2_000, max_backoff: 120_000, give_up_after: 86_400_000 },
         sinks: vec![SinkRule { name: "app".into(), events: vec![EventKind::Canceled, EventKind::Failed] }],
+        delivery: DeliveryPolicy::default(),
     })
 }
 

@@ -1,8 +1,8 @@
 //! What the tests of the lifecycle share: a policy, a job, and the judge of a single step.
 
 use reelhook::lifecycle::{
-    Change, Cost, Duty, Event, EventKind, Experience, FetchPolicy, Job, JobId, Millis, NewJob, Outcome,
-    Phase, Policy, PollPolicy, Report, Reservation, SinkRule, TaskId,
+    Change, Cost, DeliveryPolicy, Duty, Event, EventKind, Experience, FetchPolicy, Job, JobId, Millis,
+    NewJob, Outcome, Phase, Policy, PollPolicy, Report, Reservation, SinkRule, TaskId,
 };
 
 /// When the tests begin; any instant will do.
@@ -32,6 +32,7 @@ pub(crate) fn policy() -> Policy {
             give_up_after: 24 * 3_600_000,
         },
         sinks: vec![SinkRule { name: "app".into(), events }],
+        delivery: DeliveryPolicy::default(),
     }
 }
 

@@ -4,12 +4,13 @@ use reqwest::{
     StatusCode, Version,
     header::{
         ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, HeaderName,
-        HeaderValue, IF_RANGE, LAST_MODIFIED, RANGE, RETRY_AFTER, TRANSFER_ENCODING,
+        HeaderValue, IF_RANGE, LAST_MODIFIED, RANGE, TRANSFER_ENCODING,
     },
 };
 use std::time::Duration;
 
 use super::FetchFault;
+use crate::outbound::retry_after::retry_after;
 
 /// A host that asks for more patience than this is asked again earlier.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
@@ -95,8 +96,7 @@ pub(super) fn read(status: StatusCode, version: Version, headers: &HeaderMap) ->
 }
 
 fn upstream(status: StatusCode, headers: &HeaderMap) -> FetchFault {
-    let seconds = text(headers, &RETRY_AFTER).and_then(|value| value.parse().ok());
-    let retry_after = seconds.map(|seconds| Duration::from_secs(seconds).min(MAX_RETRY_AFTER));
+    let retry_after = retry_after(headers).map(|wait| wait.min(MAX_RETRY_AFTER));
     FetchFault::Upstream { status: status.as_u16(), retry_after }
 }
 

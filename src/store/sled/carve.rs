@@ -132,8 +132,8 @@ pub(super) fn end(job: &Job) -> EventRecord {
         id: EventId::new(time, &unique),
         kind,
         time,
-        job_id: job.id,
-        revision: job.revision,
+        job_id: Some(job.id),
+        revision: Some(job.revision),
         data: serde_json::json!({ "recovered": true }),
     }
 }

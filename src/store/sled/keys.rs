@@ -16,6 +16,16 @@ pub(super) const HEAD: &[u8] = b"h";
 pub(super) const TALLY: &[u8] = b"n";
 /// Debts to sinks: `o ‖ delivery`.
 pub(super) const DELIVERY: u8 = b'o';
+/// Deliveries that wait: `w ‖ hash of the lane ‖ at ‖ delivery`.
+pub(super) const PENDING: u8 = b'w';
+/// Deliveries of a job, each with its state: `x ‖ job ‖ delivery`.
+pub(super) const OF_JOB: u8 = b'x';
+/// Bodies of deliveries: `y ‖ delivery`.
+pub(super) const BODY: u8 = b'y';
+/// Deliveries that are claimed: `v ‖ delivery`.
+pub(super) const DELIVERY_LEASE: u8 = b'v';
+/// What is remembered of sinks: `u ‖ name`.
+pub(super) const SINK: u8 = b'u';
 /// Idempotency keys: `i ‖ hash of owner and key`.
 pub(super) const IDEMPOTENCY: u8 = b'i';
 /// The inbound log: `c ‖ first callback of a page`.
@@ -49,6 +59,11 @@ pub(super) fn name(prefix: u8) -> &'static str {
         b'h' => "head",
         b'n' => "tally",
         DELIVERY => "delivery",
+        PENDING => "pending delivery",
+        OF_JOB => "delivery of a job",
+        BODY => "body",
+        DELIVERY_LEASE => "delivery lease",
+        SINK => "sink",
         IDEMPOTENCY => "idempotency",
         CALLBACK => "callback",
         STRAY => "stray",
@@ -142,6 +157,64 @@ pub(super) fn parse_id(key: &[u8]) -> Option<[u8; 16]> {
 
 pub(super) fn delivery(id: DeliveryId) -> Vec<u8> {
     join(DELIVERY, &[id.as_bytes()])
+}
+
+/// An entry of the index of deliveries that wait.
+pub(super) type PendingKey = [u8; 1 + 16 + 8 + 16];
+
+pub(super) fn pending(lane: &str, at: Millis, id: DeliveryId) -> PendingKey {
+    let mut key = [PENDING; _];
+    key[1..17].copy_from_slice(&hash(&[lane.as_bytes()]));
+    key[17..25].copy_from_slice(&ordered(at.0));
+    key[25..].copy_from_slice(id.as_bytes());
+    key
+}
+
+/// The deliveries of a lane that wait and are due before `to`.
+pub(super) fn pending_range(lane: &str, to: Millis) -> (Vec<u8>, Vec<u8>) {
+    let lane = hash(&[lane.as_bytes()]);
+    (join(PENDING, &[&lane]), join(PENDING, &[&lane, &ordered(to.0)]))
+}
+
+/// The first key after all that wait in the lane of `key`; none after the last lane that can be.
+pub(super) fn next_lane(key: &PendingKey) -> Option<Vec<u8>> {
+    let mut lane = [0; 16];
+    lane.copy_from_slice(&key[1..17]);
+    let next = u128::from_be_bytes(lane).checked_add(1)?;
+    Some(join(PENDING, &[&next.to_be_bytes()]))
+}
+
+/// When and whom an entry of that index names.
+pub(super) fn parse_pending(key: &PendingKey) -> (Millis, DeliveryId) {
+    let (mut at, mut id) = ([0; 8], [0; 16]);
+    at.copy_from_slice(&key[17..25]);
+    id.copy_from_slice(&key[25..]);
+    (Millis((u64::from_be_bytes(at) ^ (1 << 63)).cast_signed()), DeliveryId::from_bytes(id))
+}
+
+/// The delivery that an entry of an index ends with.
+pub(super) fn parse_delivery(key: &[u8]) -> Option<DeliveryId> {
+    key.last_chunk().map(|id| DeliveryId::from_bytes(*id))
+}
+
+pub(super) fn of_job(job: JobId, id: DeliveryId) -> Vec<u8> {
+    join(OF_JOB, &[job.as_bytes(), id.as_bytes()])
+}
+
+pub(super) fn of_job_range(job: JobId) -> (Vec<u8>, Vec<u8>) {
+    (join(OF_JOB, &[job.as_bytes()]), join(OF_JOB, &[job.as_bytes(), &[u8::MAX; 17]]))
+}
+
+pub(super) fn body(id: DeliveryId) -> Vec<u8> {
+    join(BODY, &[id.as_bytes()])
+}
+
+pub(super) fn delivery_lease(id: DeliveryId) -> Vec<u8> {
+    join(DELIVERY_LEASE, &[id.as_bytes()])
+}
+
+pub(super) fn sink(name: &str) -> Vec<u8> {
+    join(SINK, &[name.as_bytes()])
 }
 
 pub(super) fn callback(id: CallbackId) -> Vec<u8> {

@@ -19,6 +19,7 @@ mod log;
 mod offline;
 mod oldest;
 mod open;
+mod outbox;
 mod read;
 mod rebuild;
 mod record;
@@ -55,13 +56,16 @@ use self::{
     write::{New, Write},
 };
 use super::{
-    Arrival, Booked, CallbackFilter, CallbackRecord, Claim, Counts, EventFilter, EventPage, Heard, Insert,
-    Inserted, JobFilter, Limits, LogBounds, Page, Replaced, Store, StoreError,
+    Arrival, Booked, CallbackFilter, CallbackRecord, Claim, ClaimedDelivery, Counts, DeliveryChanged, DeliveryClaim,
+    DeliveryCounts, DeliveryFilter, EventFilter, EventPage, Heard, Insert, Inserted, JobFilter, Lane, Limits, LogBounds,
+    Page, Replaced, SinkRecord, Store, StoreError,
 };
 use crate::{
     chaos::{self, Safeguard},
     config,
-    lifecycle::{CallbackId, Change, Duty, Job, JobId, Millis, Policy, TaskId},
+    lifecycle::{
+        CallbackId, Change, Delivery, DeliveryEvent, DeliveryId, Duty, EventRecord, Job, JobId, Millis, Policy, SinkState, TaskId,
+    },
 };
 
 /// A store in a folder.
@@ -115,8 +119,8 @@ impl SledStore {
 impl Store for SledStore {
     async fn insert(&self, insert: Insert) -> Result<Inserted, StoreError> {
         self.space.for_new_work()?;
-        let Insert { job, event, document, key, limits } = insert;
-        let new = New::of(&job, &event, Some(document))?;
+        let Insert { job, event, deliveries, document, key, limits } = insert;
+        let new = New::of(&job, &event, &deliveries, Some(document))?;
         let found = self.committer.judge(move |txn| write::insert(txn, &new, key.as_ref(), &limits)).await?;
         Ok(found.unwrap_or_else(|| Inserted::New(Box::new(job))))
     }
@@ -209,9 +213,85 @@ impl Store for SledStore {
         read::callback(self.tree()?, id)
     }
 
+    async fn lanes(&self) -> Result<Vec<Lane>, StoreError> {
+        // What nobody waits for is not looked for with every change.
+        if self.published.tally().owed == 0 { Ok(Vec::new()) } else { read::lanes(self.tree()?) }
+    }
+
+    async fn claim_deliveries(&self, claim: DeliveryClaim) -> Result<Vec<ClaimedDelivery>, StoreError> {
+        if claim.max == 0 {
+            return Ok(Vec::new());
+        }
+        self.space.for_work_under_way()?;
+        self.committer.judge(move |txn| outbox::claim(txn, &claim)).await
+    }
+
+    async fn change_delivery(
+        &self,
+        id: DeliveryId,
+        event: DeliveryEvent,
+        now: Millis,
+        policy: &Arc<Policy>,
+    ) -> Result<Option<DeliveryChanged>, StoreError> {
+        self.space.for_work_under_way()?;
+        let policy = Arc::clone(policy);
+        self.committer.judge(move |txn| outbox::change(txn, id, &event, now, &policy.delivery)).await
+    }
+
+    async fn delivery(&self, id: DeliveryId) -> Result<Option<Delivery>, StoreError> {
+        outbox::read(self.tree()?, id).map_err(|fault| fault.of(|| id.to_string()))
+    }
+
+    async fn delivery_body(&self, id: DeliveryId) -> Result<Option<Bytes>, StoreError> {
+        let body = value::read(self.tree()?, &keys::body(id));
+        let body = body.map_err(|fault| fault.of(|| format!("the body of {id}")))?;
+        Ok(body.map(|body| Bytes::copy_from_slice(&body)))
+    }
+
+    async fn deliveries(
+        &self,
+        filter: DeliveryFilter,
+        before: Option<DeliveryId>,
+        limit: usize,
+    ) -> Result<Page<Delivery>, StoreError> {
+        self.reading(move |tree| read::deliveries(tree, &filter, before, limit)).await
+    }
+
+    async fn delivery_counts(&self, job: JobId) -> Result<DeliveryCounts, StoreError> {
+        outbox::counts(self.tree()?, job)
+    }
+
+    async fn sinks(&self) -> Result<Vec<SinkRecord>, StoreError> {
+        read::sinks(self.tree()?)
+    }
+
+    async fn recover_sink(
+        &self,
+        name: &str,
+        since: Millis,
+        now: Millis,
+        policy: &Arc<Policy>,
+    ) -> Result<u64, StoreError> {
+        let sink = name.to_owned();
+        self.committer.judge(move |txn| outbox::put_sink(txn, &sink, &SinkState::default())).await?;
+        let (mut replayed, mut from) = (0, Some(keys::delivery(DeliveryId::new(since, &[0; 10]))));
+        while let Some(start) = from {
+            let (lane, policy) = (name.to_owned(), Arc::clone(policy));
+            let replay = move |txn: &mut txn::Txn| outbox::replay(txn, &lane, &start, now, &policy.delivery);
+            let (more, next) = self.committer.judge(replay).await?;
+            (replayed, from) = (replayed + more, next);
+        }
+        Ok(replayed)
+    }
+
     async fn events(&self, after: u64, limit: usize, filter: EventFilter) -> Result<EventPage, StoreError> {
         let newest = self.published.newest();
         self.reading(move |tree| read::events(tree, after, newest, limit, &filter)).await
+    }
+
+    async fn log(&self, event: EventRecord) -> Result<(), StoreError> {
+        self.space.for_work_under_way()?;
+        self.committer.judge(move |txn| outbox::log(txn, &event)).await
     }
 
     async fn bounds(&self) -> Result<LogBounds, StoreError> {

@@ -18,7 +18,7 @@ use super::{
     keys::{self, DueKey},
     offline::{self, Held},
     oldest::Oldest,
-    rebuild,
+    outbox, rebuild,
     record::Card,
     space::Space,
     state::{self, Head, Published, State, StoredTally, Tally},
@@ -279,6 +279,12 @@ fn set_right(store: &SledStore, state: &State, now: Millis, policy: &Policy) -> 
     loop {
         let policy = Arc::clone(&policy);
         if store.committer.judge_blocking(move |txn| claim::release_leases(txn, now, &policy))? == 0 {
+            break;
+        }
+    }
+    loop {
+        let policy = Arc::clone(&policy);
+        if store.committer.judge_blocking(move |txn| outbox::release(txn, now, &policy.delivery))? == 0 {
             break;
         }
     }

@@ -4,16 +4,21 @@ use bytes::Bytes;
 use sled::{IVec, Tree};
 
 use super::{
-    callback, keys,
+    callback,
+    keys::{self, PendingKey},
     log::Reader,
+    outbox,
     record::{self, Card},
     source::Source,
     txn::engine,
     value::{self, Fault},
 };
 use crate::{
-    lifecycle::{CallbackId, EventRecord, Job, JobId},
-    store::{CallbackFilter, CallbackRecord, EventFilter, EventPage, JobFilter, LogEntry, Page, StoreError},
+    lifecycle::{CallbackId, Delivery, DeliveryId, EventRecord, Job, JobId},
+    store::{
+        CallbackFilter, CallbackRecord, DeliveryFilter, EventFilter, EventPage, JobFilter, Lane, LogEntry, Page, SinkRecord,
+        StoreError,
+    },
 };
 
 /// Entries that one call looks at; the caller goes on from there.
@@ -164,6 +169,80 @@ pub(super) fn callback(tree: &Tree, id: CallbackId) -> Result<Option<(CallbackRe
     found.map_err(|fault| fault.of(|| id.to_string()))
 }
 
+/// Deliveries. A damaged record is passed over: whoever claims it sets it aside.
+pub(super) fn deliveries(
+    tree: &Tree,
+    filter: &DeliveryFilter,
+    before: Option<DeliveryId>,
+    limit: usize,
+) -> Result<Page<Delivery>, StoreError> {
+    let end = before.as_ref().map(DeliveryId::as_bytes);
+    let picked = |id: [u8; 16], delivery: Result<Option<Delivery>, Fault>| {
+        let delivery = readable(delivery, &id)?.flatten();
+        Ok((Some(id), delivery.filter(|delivery| filter.takes(delivery))))
+    };
+    let Some(job) = filter.job else {
+        let rows = backwards(tree, keys::DELIVERY, end).map(|row| {
+            let (key, head) = row?;
+            let delivery = value::join(tree, &key, &head).and_then(|record| outbox::decode(&record)).map(Some);
+            picked(keys::parse_id(&key).unwrap_or_default(), delivery)
+        });
+        return page(rows, limit);
+    };
+    let (from, to) = keys::of_job_range(job);
+    let to = before.map_or(to, |before| keys::of_job(job, before));
+    let rows = tree.range(from..to).rev().map(|row| {
+        let (key, _) = row.map_err(engine)?;
+        let id = *key.last_chunk().unwrap_or(&[0; 16]);
+        picked(id, outbox::read(tree, DeliveryId::from_bytes(id)))
+    });
+    page(rows, limit)
+}
+
+/// The lanes in which deliveries wait: one seek for each.
+pub(super) fn lanes(tree: &Tree) -> Result<Vec<Lane>, StoreError> {
+    let (mut lanes, mut from) = (Vec::new(), Some(vec![keys::PENDING]));
+    while let Some(start) = from {
+        let Some((key, _)) = tree.scan(&start, &[keys::PENDING + 1], 1).map_err(engine)?.pop() else { break };
+        let Ok(key) = PendingKey::try_from(&*key) else { break };
+        let (due, id) = keys::parse_pending(&key);
+        from = keys::next_lane(&key);
+        match outbox::read(tree, id) {
+            Ok(Some(delivery)) => lanes.push(Lane { name: delivery.lane, due }),
+            // It went meanwhile, and the change that took it wakes whoever looks.
+            Ok(None) => {}
+            Err(Fault::Damaged) => lanes.extend(beyond(tree, &key)?),
+            Err(fault) => return Err(fault.of(|| id.to_string())),
+        }
+    }
+    Ok(lanes)
+}
+
+/// A lane whose first entry leads to a damaged record, by the name that a later one gives; a claim of the lane then sets the
+/// damaged one aside.
+fn beyond(tree: &Tree, first: &PendingKey) -> Result<Option<Lane>, StoreError> {
+    let end = keys::next_lane(first).unwrap_or_else(|| vec![keys::PENDING + 1]);
+    for row in tree.range(first.to_vec()..end).take(LOOKED_AT) {
+        let (key, _) = row.map_err(engine)?;
+        let named = keys::parse_delivery(&key).map(|id| outbox::read(tree, id));
+        if let Some(Ok(Some(delivery))) = named {
+            return Ok(Some(Lane { name: delivery.lane, due: keys::parse_pending(first).0 }));
+        }
+    }
+    Ok(None)
+}
+
+/// The sinks of which something is remembered.
+pub(super) fn sinks(tree: &Tree) -> Result<Vec<SinkRecord>, StoreError> {
+    let rows = tree.scan_prefix([keys::SINK]).keys();
+    rows.map(|key| {
+        let key = key.map_err(engine)?;
+        let name = String::from_utf8_lossy(&key[1..]).into_owned();
+        Ok(SinkRecord { state: outbox::sink(tree, &name)?, name })
+    })
+    .collect()
+}
+
 /// An entry of a log that is damaged is said and passed over.
 pub(super) fn readable<T>(entry: Result<T, Fault>, key: &[u8]) -> Result<Option<T>, StoreError> {
     match entry {
@@ -230,15 +309,16 @@ fn wanted(
         return Ok(false);
     }
     let Some(tag) = &filter.tag else { return Ok(true) };
-    if let Some((_, has)) = tagged.filter(|(job, _)| *job == event.job_id) {
+    let Some(id) = event.job_id else { return Ok(false) };
+    if let Some((_, has)) = tagged.filter(|(job, _)| *job == id) {
         return Ok(has);
     }
-    let has = match record::read(tree, event.job_id) {
+    let has = match record::read(tree, id) {
         Ok(job) => job.is_some_and(|job| job.tags.contains(tag)),
         Err(Fault::Damaged) => false,
-        Err(fault) => return Err(fault.of(|| event.job_id.to_string())),
+        Err(fault) => return Err(fault.of(|| id.to_string())),
     };
-    *tagged = Some((event.job_id, has));
+    *tagged = Some((id, has));
     Ok(has)
 }
 

@@ -3,11 +3,15 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::lifecycle::{Due, Duty, Job, JobId, Millis, Status};
+use crate::{
+    lifecycle::{Due, Duty, Job, JobId, Millis, Status},
+    store::StoreError,
+};
 
 use super::{
     keys::{self, DueKey},
     source::Source,
+    txn::Txn,
     value::{self, Fault, Payload},
 };
 
@@ -205,6 +209,23 @@ pub(super) fn read_former(source: &impl Source, id: JobId) -> Result<Option<Form
 pub(super) fn read_trail(source: &impl Source, id: JobId) -> Result<Option<Trail>, Fault> {
     let record = value::read(source, &keys::job(id))?;
     record.map(|record| Trail::parse(&record).map(|(trail, _)| trail)).transpose()
+}
+
+/// Adds an event that is no change of the job to what the logs hold of it. A job that is gone or damaged has no timeline.
+pub(super) fn extend_trail(txn: &mut Txn, id: JobId, seq: u64) -> Result<(), StoreError> {
+    let key = keys::job(id);
+    let stored = match value::read(txn, &key) {
+        Ok(Some(stored)) => stored,
+        Ok(None) | Err(Fault::Damaged) => return Ok(()),
+        Err(fault) => return Err(fault.of(|| id.to_string())),
+    };
+    let Ok((mut trail, json)) = Trail::parse(&stored) else { return Ok(()) };
+    trail.events.push(seq);
+    let mut bytes = stored[..LENGTH].to_vec();
+    trail.write(&mut bytes);
+    bytes.extend_from_slice(json);
+    txn.put_over(&key, &bytes, stored.pieces());
+    Ok(())
 }
 
 /// The job in a stored record.

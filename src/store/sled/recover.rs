@@ -154,10 +154,11 @@ impl<'a, W: Write> Salvage<'a, W> {
                     _ => events.push((*seq, *seq)),
                 }
                 *newest = (*newest).max(*seq);
+                let Some(job) = event.job_id else { continue };
                 if event.kind.is_terminal() {
-                    ended.insert(event.job_id);
+                    ended.insert(job);
                 }
-                if let Some(remains) = damaged.get_mut(&event.job_id) {
+                if let Some(remains) = damaged.get_mut(&job) {
                     remains.events.push(*seq);
                     remains.end =
                         remains.end.take().or_else(|| event.kind.is_terminal().then(|| event.clone()));

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::record::{Card, OUTCOMES, PHASES};
 use crate::{
-    lifecycle::{CallbackId, Millis},
+    lifecycle::{CallbackId, DeliveryState, Millis},
     store::Counts,
 };
 
@@ -35,6 +35,8 @@ pub(super) const LIFT: u64 = 1 << 32;
 pub(super) struct Tally {
     phases: [u64; PHASES.len()],
     outcomes: [u64; OUTCOMES.len()],
+    /// Deliveries that are owed.
+    pub(super) owed: u64,
     /// Records set aside.
     pub(super) quarantined: u64,
     /// A record was lost to damage with its card, or a page of the due index: count anew at the next start, and make the
@@ -71,6 +73,15 @@ impl Tally {
         }
     }
 
+    /// One delivery goes and another comes.
+    pub(super) fn owes(&mut self, from: Option<DeliveryState>, to: Option<DeliveryState>) {
+        for (state, step) in [(from, -1), (to, 1)] {
+            if state == Some(DeliveryState::Pending) {
+                self.owed = self.owed.saturating_add_signed(step);
+            }
+        }
+    }
+
     /// Jobs that owe a create call.
     pub(super) fn queued(&self) -> u64 {
         self.phases[0]
@@ -87,6 +98,7 @@ impl Tally {
         Counts {
             phases: phases.map(|(name, count)| ((*name).to_owned(), count)).collect(),
             outcomes: outcomes.map(|(name, count)| ((*name).to_owned(), count)).collect(),
+            owed: self.owed,
         }
     }
 
@@ -100,6 +112,7 @@ impl From<StoredTally> for Tally {
         Self {
             phases: PHASES.map(|name| stored.counts.phase(name)),
             outcomes: OUTCOMES.map(|name| stored.counts.outcomes.get(name).copied().unwrap_or(0)),
+            owed: stored.counts.owed,
             quarantined: stored.quarantined,
             recount: stored.recount,
         }

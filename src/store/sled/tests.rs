@@ -32,7 +32,7 @@ fn new(job: &Job) -> New {
 }
 
 fn policy() -> Policy {
-    use crate::lifecycle::{Experience, FetchPolicy, PollPolicy};
+    use crate::lifecycle::{DeliveryPolicy, Experience, FetchPolicy, PollPolicy};
     Policy {
         lease: 1,
         submit_lease: 1,
@@ -49,6 +49,7 @@ fn policy() -> Policy {
         },
         fetch: FetchPolicy { attempts: 1, backoff: 1, max_backoff: 1, give_up_after: 1 },
         sinks: Vec::new(),
+        delivery: DeliveryPolicy::default(),
     }
 }
 

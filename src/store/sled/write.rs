@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{
-    keys, ledger,
+    keys, ledger, outbox,
     record::{self, Encoded, Former, Trail},
     source::Source,
     txn::{Txn, engine, json},
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     chaos::{self, Safeguard},
-    lifecycle::{Change, EventRecord, Job, JobId, Millis, Phase, Reservation, RetryMode, TaskId},
+    lifecycle::{Change, Delivery, EventRecord, Job, JobId, Millis, Phase, Reservation, RetryMode, TaskId},
     store::{Exceeded, IdempotencyKey, Inserted, Limits, Replaced, StoreError},
 };
 
@@ -60,13 +60,20 @@ pub(super) struct New {
     event: Entry,
     /// None: that of the job it follows.
     document: Option<Bytes>,
+    deliveries: Vec<outbox::Encoded>,
     reserved: Option<Reservation>,
 }
 
 impl New {
-    pub(super) fn of(job: &Job, event: &EventRecord, document: Option<Bytes>) -> Result<Self, StoreError> {
+    pub(super) fn of(
+        job: &Job,
+        event: &EventRecord,
+        deliveries: &[Delivery],
+        document: Option<Bytes>,
+    ) -> Result<Self, StoreError> {
         let document = document.filter(|document| !document.is_empty() || job.retry_of.is_none());
-        Ok(Self { record: Record::of(job)?, event: Entry::of(event)?, document, reserved: job.cost.reserved })
+        let (record, event, deliveries) = (Record::of(job)?, Entry::of(event)?, encoded(deliveries)?);
+        Ok(Self { record, event, document, deliveries, reserved: job.cost.reserved })
     }
 }
 
@@ -74,7 +81,7 @@ impl New {
 pub(super) struct Write {
     record: Record,
     events: Vec<Entry>,
-    deliveries: Vec<(Vec<u8>, Vec<u8>)>,
+    deliveries: Vec<outbox::Encoded>,
     successor: Option<(RetryMode, New)>,
     release: Option<Reservation>,
     book: Option<Reservation>,
@@ -88,20 +95,23 @@ impl Write {
     }
 
     pub(super) fn within(change: &Change, limits: Limits) -> Result<Self, StoreError> {
-        let deliveries = change.deliveries.iter().map(|owed| Ok((keys::delivery(owed.id), json(owed)?)));
         let successor = change.successor.as_ref();
         Ok(Self {
             record: Record::of(&change.job)?,
             events: change.events.iter().map(Entry::of).collect::<Result<_, _>>()?,
-            deliveries: deliveries.collect::<Result<_, StoreError>>()?,
+            deliveries: encoded(&change.deliveries)?,
             successor: successor
-                .map(|next| Ok::<_, StoreError>((next.mode, New::of(&next.job, &next.event, None)?)))
+                .map(|next| Ok::<_, StoreError>((next.mode, New::of(&next.job, &next.event, &next.deliveries, None)?)))
                 .transpose()?,
             release: change.release,
             book: change.book,
             limits,
         })
     }
+}
+
+fn encoded(deliveries: &[Delivery]) -> Result<Vec<outbox::Encoded>, StoreError> {
+    deliveries.iter().map(outbox::Encoded::of).collect()
 }
 
 pub(super) fn insert(
@@ -182,6 +192,7 @@ fn create(txn: &mut Txn, new: &New) -> Result<(), StoreError> {
     }
     let trail = Trail { events: vec![txn.log(new.event.time, &new.event.json)], seen: Vec::new() };
     store(txn, &new.record, None, &trail);
+    outbox::add(txn, &new.deliveries)?;
     new.reserved.map_or(Ok(()), |booking| ledger::book(txn, booking))
 }
 
@@ -226,9 +237,7 @@ pub(super) fn replace_former(
     trail.events.extend(write.events.iter().map(|entry| txn.log(entry.time, &entry.json)));
     trail.seen.extend(delivery.filter(|delivery| !trail.seen.contains(delivery)));
     store(txn, record, Some(old), &trail);
-    for (key, delivery) in &write.deliveries {
-        txn.put(key, delivery)?;
-    }
+    outbox::add(txn, &write.deliveries)?;
     if let Some(booking) = write.release {
         ledger::release(txn, booking)?;
     }

@@ -25,6 +25,9 @@ pub(super) struct Log {
     terminals: HashMap<JobId, u32>,
 }
 
+/// Stands for no job: every id has bits of its version there.
+const NOBODY: u64 = 0;
+
 /// Stands for a job: the random half of its id.
 fn mark(id: JobId) -> u64 {
     id.as_bytes().last_chunk().map_or(0, |half| u64::from_be_bytes(*half))
@@ -119,10 +122,10 @@ impl Checker<'_> {
         for (_, event) in page {
             *self.report.counts.entry("events").or_default() += 1;
             if let Some((_, run)) = self.log.runs.last_mut() {
-                run.push(mark(event.job_id));
+                run.push(event.job_id.map_or(NOBODY, mark));
             }
-            if event.kind.is_terminal() {
-                *self.log.terminals.entry(event.job_id).or_default() += 1;
+            if let Some(job) = event.job_id.filter(|_| event.kind.is_terminal()) {
+                *self.log.terminals.entry(job).or_default() += 1;
             }
         }
     }

@@ -1,0 +1,104 @@
+//! What sinks are sent: the job as the API shows it, in the form that each of them wants.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::{JobView, Viewer, create::Document, task::task, view::time};
+use crate::{
+    config::{Config, Format},
+    lifecycle::{Delivery, DeliveryPolicy, EventId, EventKind, Job, Millis, NotifyFormat},
+    store::{Render, Rendering},
+};
+
+/// A body is kept below this many bytes, as Standard Webhooks asks for.
+const MAX_BODY: usize = 20_000;
+/// Links in a body outlive its last try by so long, in milliseconds.
+const AFTERWARDS: i64 = 24 * 3_600_000;
+
+/// Writes bodies under a configuration.
+pub(super) fn render(config: &Config, policy: &DeliveryPolicy, viewer: &Viewer) -> Render {
+    let formats: BTreeMap<String, Format> =
+        config.sinks.iter().map(|(name, sink)| (name.clone(), sink.format)).collect();
+    let life = Duration::from_millis(policy.length().saturating_add(AFTERWARDS).max(0).cast_unsigned());
+    let viewer = Viewer { links: viewer.links.living(life), ..viewer.clone() };
+    Arc::new(move |rendering| {
+        let Rendering { delivery, job, .. } = rendering;
+        let own = delivery.notify.and_then(|at| job.notify.get(usize::from(at)));
+        if own.is_some_and(|own| own.format == NotifyFormat::Upstream) {
+            let link =
+                |file: &crate::lifecycle::StoredFile| viewer.links.media_url(job.id, &file.name).into();
+            return bytes(&task(job, link));
+        }
+        let format = formats.get(&delivery.lane).copied().unwrap_or_default();
+        body(format, delivery, shown(rendering, &viewer), viewer.links.base.as_str())
+    })
+}
+
+/// The body of a test.
+pub(super) fn ping(format: Format, id: EventId, now: Millis, source: &str) -> Bytes {
+    let data = json!({ "message": "a test: nothing happened" });
+    bytes(&envelope(format, EventKind::Ping, id, now, None, data, source))
+}
+
+/// The job as the API shows it; without what the caller sent, if that is long.
+fn body(format: Format, delivery: &Delivery, mut job: Value, source: &str) -> Bytes {
+    let Delivery { kind, event_id, created_at, job_id, .. } = delivery;
+    let subject = job_id.to_string();
+    let mut write = |job: &Value| {
+        let data = json!({ "job": job });
+        bytes(&envelope(format, *kind, *event_id, *created_at, Some(&subject), data, source))
+    };
+    let mut written = write(&job);
+    for (member, emptied) in [
+        ("input", json!({})),
+        ("metadata", json!({})),
+        ("notices", json!([])),
+        ("tags", json!([])),
+        ("files", json!([])),
+    ] {
+        if written.len() < MAX_BODY {
+            break;
+        }
+        job[member] = emptied;
+        // Whoever needs it asks for the job.
+        job["truncated"] = json!(true);
+        written = write(&job);
+    }
+    written
+}
+
+fn shown(rendering: &Rendering<'_>, viewer: &Viewer) -> Value {
+    let document: Document = serde_json::from_slice(rendering.document).unwrap_or_default();
+    let job: Job = rendering.job.clone();
+    json!(JobView::new(job, document, rendering.counts, viewer))
+}
+
+fn envelope(
+    format: Format,
+    kind: EventKind,
+    id: EventId,
+    at: Millis,
+    subject: Option<&str>,
+    data: Value,
+    source: &str,
+) -> Value {
+    match format {
+        Format::Standard => json!({ "type": kind, "timestamp": time(at), "data": data }),
+        Format::CloudEvents => {
+            let mut event = json!({
+                "specversion": "1.0", "id": id, "source": source, "type": kind, "time": time(at),
+                "datacontenttype": "application/json", "data": data,
+            });
+            if let Some(subject) = subject {
+                event["subject"] = json!(subject);
+            }
+            event
+        }
+    }
+}
+
+fn bytes(value: &Value) -> Bytes {
+    Bytes::from(value.to_string())
+}
