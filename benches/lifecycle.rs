@@ -7,7 +7,8 @@ use std::{
 
 use anyhow::Context;
 use reelhook::lifecycle::{
-    DeliveryPolicy, Duty, Event, Experience, FetchPolicy, Job, JobId, Millis, NewJob, Note, Policy, PollPolicy, Report, StoredFile, TaskId,
+    DeliveryPolicy, Duty, Event, Experience, FetchPolicy, Job, JobId, Millis, NewJob, Note, Policy,
+    PollPolicy, Report, StoredFile, TaskId,
 };
 
 const FOR: Duration = Duration::from_secs(2);

@@ -41,6 +41,10 @@ pub enum Point {
     ManifestMissing,
     /// The manifest is in the archive too; that is not recorded.
     ManifestWritten,
+    /// The claim of a delivery is durable, nothing of it was sent.
+    Delivering,
+    /// The sink has answered; that is not recorded.
+    Delivered,
 }
 
 /// What keeps the promise, and can be left out to see it broken.

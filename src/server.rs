@@ -24,11 +24,12 @@ use crate::{
     lifecycle::{Millis, Policy},
     outbound::{
         archive::{Archive, ArchiveError},
+        deliver::{Sinks, SinksError},
         download::Downloader,
         egress::Guard,
         upstream::Upstream,
     },
-    runner::Running,
+    runner::{Calls, Running},
     store::{Store, StoreError, sled::SledStore},
     telemetry,
 };
@@ -61,6 +62,9 @@ pub enum StartError {
     /// A client of ours cannot be set up.
     #[error("the HTTP client cannot be set up: {0}")]
     Client(#[from] reqwest::Error),
+    /// The sinks.
+    #[error(transparent)]
+    Sinks(#[from] SinksError),
     /// Anything else of the system.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -100,7 +104,9 @@ impl Server {
             App::new(Arc::clone(&config), Arc::clone(&store) as Arc<dyn Store>, clock, addresses).await?;
         let app = Arc::new(app);
         let guard = Guard::new(config.egress.allow.clone());
-        let downloader = Downloader::new(Arc::clone(&archive), guard, config.download.clone())?;
+        let kept = app.delivery_secret().await?;
+        let sinks = Arc::new(Sinks::new(&config, &kept, guard.clone(), app.clock().clone())?);
+        let downloader = Downloader::new(Arc::clone(&archive), guard.clone(), config.download.clone())?;
         let upstream = Upstream::new(&config.upstream)?;
         let streams = CancellationToken::new();
         let ready = Arc::new(AtomicBool::new(false));
@@ -108,6 +114,8 @@ impl Server {
         let context = Arc::new(Context {
             app: Arc::clone(&app),
             archive: Arc::clone(&archive),
+            guard,
+            sinks: Arc::clone(&sinks),
             keys,
             stop: streams.clone(),
             ready: Arc::clone(&ready),
@@ -115,7 +123,7 @@ impl Server {
         let servers =
             [inbound::serve_api(api, Arc::clone(&context))?, inbound::serve_callbacks(callback, context)?];
         // Last: a server that does not start has sent nothing to anybody.
-        let lanes = Running::start(Arc::clone(&app), upstream, downloader, archive);
+        let lanes = Running::start(Arc::clone(&app), Calls { upstream, downloader, archive, sinks });
         let listeners = servers.map(|server| (server.handle(), tokio::spawn(server))).into();
         ready.store(true, Ordering::Release);
         tracing::info!(api = %api_address, callback = %callback_address, "reelhook is ready");

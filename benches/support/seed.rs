@@ -8,7 +8,8 @@ use std::{
 use futures_util::{StreamExt, TryStreamExt, stream};
 use reelhook::{
     lifecycle::{
-    Awaiting, Cost, DeliveryPolicy, Experience, FetchPolicy, Job, JobId, Link, Millis, NewJob, Output, Phase, Policy, PollPolicy, Task, TaskId,
+        Awaiting, Cost, DeliveryPolicy, Experience, FetchPolicy, Job, JobId, Link, Millis, NewJob, Output,
+        Phase, Policy, PollPolicy, Task, TaskId,
     },
     store::{Insert, Limits, Store, sled::SledStore},
 };
@@ -49,7 +50,16 @@ fn seed(site: &Site, count: usize, shape: impl Fn(&mut Job, usize)) -> anyhow::R
             async move {
                 let job = job?;
                 let (id, event, document) = (job.id, job.created_event(), REQUEST.into());
-                store.insert(Insert { job, event, document, key: None, limits: Limits::default() }).await?;
+                store
+                    .insert(Insert {
+                        job,
+                        event,
+                        deliveries: Vec::new(),
+                        document,
+                        key: None,
+                        limits: Limits::default(),
+                    })
+                    .await?;
                 anyhow::Ok(id)
             }
         });

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use metrics::counter;
+use secrecy::{ExposeSecret, SecretString};
 use tracing::{info, warn};
 
 use super::{App, AppError, render};
@@ -11,6 +12,7 @@ use crate::{
     lifecycle::{
         Answer, Attempt, Delivery, DeliveryEvent, DeliveryId, DeliveryState, EventId, Millis, is_notify_lane,
     },
+    provider::signing::SigningKey,
     store::{ClaimedDelivery, DeliveryChanged, DeliveryClaim, SinkRecord, StoreError},
 };
 
@@ -96,6 +98,16 @@ impl App {
         let replayed = self.store.recover_sink(name, since, self.now(), &self.policy()).await?;
         info!(sink = name, replayed, "the sink is enabled");
         Ok(replayed)
+    }
+
+    /// What signs for sinks without a secret of their own, unless the configuration names it: made once, and kept.
+    ///
+    /// # Errors
+    /// The store's, and [`AppError::NoEntropy`].
+    pub async fn delivery_secret(&self) -> Result<SecretString, AppError> {
+        let fresh = SigningKey::text(&self.entropy.bytes()?);
+        let kept = self.store.keep("delivery-secret", fresh.expose_secret().as_bytes().to_vec()).await?;
+        Ok(SecretString::from(String::from_utf8_lossy(&kept).into_owned()))
     }
 
     /// A message that tests a sink: its id and its body.

@@ -46,7 +46,7 @@ pub(super) fn ping(format: Format, id: EventId, now: Millis, source: &str) -> By
 fn body(format: Format, delivery: &Delivery, mut job: Value, source: &str) -> Bytes {
     let Delivery { kind, event_id, created_at, job_id, .. } = delivery;
     let subject = job_id.to_string();
-    let mut write = |job: &Value| {
+    let write = |job: &Value| {
         let data = json!({ "job": job });
         bytes(&envelope(format, *kind, *event_id, *created_at, Some(&subject), data, source))
     };

@@ -44,6 +44,11 @@ impl Members {
         self.wrong.push(FieldError { pointer: pointer(name), code, detail: detail.into() });
     }
 
+    /// Notes a mistake at a place within a member.
+    pub(super) fn wrong_at(&mut self, pointer: String, code: &'static str, detail: impl Into<String>) {
+        self.wrong.push(FieldError { pointer, code, detail: detail.into() });
+    }
+
     /// The member as it is.
     pub(super) fn take(&mut self, name: &str) -> Option<Value> {
         self.members.remove(name)

@@ -14,7 +14,7 @@ use super::{
     body::Json,
     conditional,
     fields::{Members, Params},
-    kinds,
+    kinds, notify,
     problem::Problem,
     view::{self, List},
     wait,
@@ -76,13 +76,7 @@ fn seconds(length: f64) -> Value {
 fn wish(body: Value, context: &Context) -> Result<NewRequest, Problem> {
     let hint = "; the upstream's own members, such as prompt and model, belong into `input`";
     let mut members = Members::of(body, &MEMBERS, hint)?;
-    if members.take("notify").is_some() {
-        members.wrong(
-            "notify",
-            "not_offered",
-            "this version does not send webhooks; follow /v1/events, or ask with ?wait=",
-        );
-    }
+    let notify = notify::read(&mut members, &context.guard);
     let new = NewRequest {
         input: members.take("input").unwrap_or_default(),
         tags: members.texts("tags").unwrap_or_default(),
@@ -96,6 +90,7 @@ fn wish(body: Value, context: &Context) -> Result<NewRequest, Problem> {
             }
             deadline
         }),
+        notify,
         idempotency_key: None,
     };
     if let Err(mut wrong) = members.finish() {

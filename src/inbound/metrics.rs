@@ -14,7 +14,13 @@ const OUTCOMES: [&str; 3] = ["succeeded", "failed", "canceled"];
 /// `GET /metrics`
 pub(super) async fn metrics(context: Data<Context>) -> Result<HttpResponse, Problem> {
     let (app, store) = (&context.app, context.app.store());
-    jobs(&store.counts().await?);
+    let counts = store.counts().await?;
+    jobs(&counts);
+    gauge!("reelhook_deliveries_pending").set(counts.owed as f64);
+    for sink in app.sinks().await? {
+        let disabled = f64::from(sink.state.disabled_at.is_some());
+        gauge!("reelhook_sink_disabled", "sink" => sink.name).set(disabled);
+    }
     ages(&store.oldest().await?, app.now());
     let (booked, budget) = (store.booked(app.now()).await?, app.config().budget);
     for (period, booked, limit) in

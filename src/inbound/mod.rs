@@ -9,6 +9,7 @@ mod callback;
 mod callbacks;
 mod conditional;
 mod decisions;
+mod deliveries;
 mod events;
 mod fields;
 mod files;
@@ -17,11 +18,13 @@ mod health;
 mod jobs;
 mod kinds;
 mod metrics;
+mod notify;
 mod openapi;
 mod pages;
 mod problem;
 mod routes;
 mod serve;
+mod sinks;
 mod stats;
 mod stream;
 mod view;
@@ -42,7 +45,7 @@ pub use auth::Keys;
 pub use callback::callback;
 pub use routes::api;
 
-use crate::{app::App, outbound::archive::Archive};
+use crate::{app::App, outbound::{archive::Archive, deliver::Sinks, egress::Guard}};
 
 /// What every request can reach.
 pub struct Context {
@@ -50,6 +53,10 @@ pub struct Context {
     pub app: Arc<App>,
     /// Where the videos are.
     pub archive: Arc<Archive>,
+    /// Which URLs of jobs may be called.
+    pub guard: Guard,
+    /// Who is told.
+    pub sinks: Arc<Sinks>,
     /// Who may do what.
     pub keys: Keys,
     /// Cancelled when the process is about to stop: streams and waits end, new jobs are refused.

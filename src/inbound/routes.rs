@@ -9,7 +9,8 @@ use actix_web::{
 
 use super::{
     auth::{self, Access},
-    callbacks, decisions, events, files, health, jobs, metrics, openapi, pages, problem, stats,
+    callbacks, decisions, deliveries, events, files, health, jobs, metrics, openapi, pages, problem, sinks,
+    stats,
 };
 use crate::keys::Scope;
 
@@ -39,6 +40,12 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         get("/v1/events", Key(Read), events::all),
         get("/v1/callbacks", Key(Read), callbacks::list),
         get("/v1/callbacks/{id}", Key(Read), callbacks::show),
+        get("/v1/deliveries", Key(Read), deliveries::list),
+        get("/v1/deliveries/{id}", Key(Read), deliveries::show),
+        post("/v1/deliveries/{id}/retry", Key(Operate), deliveries::retry),
+        get("/v1/sinks", Key(Read), sinks::list),
+        post("/v1/sinks/{name}/test", Key(Operate), sinks::test),
+        post("/v1/sinks/{name}/recover", Key(Operate), sinks::recover),
         get("/v1/stats", Key(Read), stats::stats),
         get("/v1/models", Key(Read), stats::models),
         get("/media/{job_id}/{name}", Open, files::media),

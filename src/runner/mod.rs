@@ -5,6 +5,7 @@
 //! found again in the due index when its lease ends.
 
 mod ask;
+mod deliver;
 mod duties;
 mod fetch;
 mod gate;
@@ -25,6 +26,7 @@ use crate::{
     lifecycle::{Duty, Job, TaskId},
     outbound::{
         archive::Archive,
+        deliver::Sinks,
         download::{Downloader, Order},
         manifest::Manifest,
         upstream::Upstream,
@@ -48,8 +50,22 @@ pub struct Runner {
     upstream: Upstream,
     downloader: Downloader,
     archive: Arc<Archive>,
+    sinks: Arc<Sinks>,
+    slots: deliver::Slots,
     pacer: DefaultDirectRateLimiter,
     tasks: TaskTracker,
+}
+
+/// Whom the lanes call.
+pub struct Calls {
+    /// The provider.
+    pub upstream: Upstream,
+    /// The file hosts.
+    pub downloader: Downloader,
+    /// Where videos go.
+    pub archive: Arc<Archive>,
+    /// Who is told.
+    pub sinks: Arc<Sinks>,
 }
 
 /// The lanes at work.
@@ -60,7 +76,8 @@ pub struct Running {
 impl Running {
     /// Starts a lane for each duty.
     #[must_use]
-    pub fn start(app: Arc<App>, upstream: Upstream, downloader: Downloader, archive: Arc<Archive>) -> Self {
+    pub fn start(app: Arc<App>, calls: Calls) -> Self {
+        let Calls { upstream, downloader, archive, sinks } = calls;
         let per_minute =
             NonZeroU32::new(app.config().upstream.requests_per_minute).unwrap_or(NonZeroU32::MIN);
         let runner = Arc::new(Runner {
@@ -72,6 +89,8 @@ impl Running {
             upstream,
             downloader,
             archive,
+            sinks,
+            slots: deliver::Slots::default(),
         });
         let config = runner.app.config();
         let lanes = [
@@ -84,6 +103,7 @@ impl Running {
             runner.tasks.spawn(Arc::clone(&runner).lane(duty, slots));
         }
         runner.tasks.spawn(Arc::clone(&runner).recall());
+        runner.tasks.spawn(Arc::clone(&runner).deliver());
         runner.tasks.spawn(Arc::clone(&runner).watch_the_clock());
         Self { runner }
     }

@@ -216,6 +216,8 @@ pub const METRICS: &[Metric] = &[
         &[SINKS, ("outcome", &["delivered", "failed", "exhausted"])],
         "Tries to tell a sink, by what came of them.",
     ),
+    metric("reelhook_deliveries_pending", Kind::Gauge, &[], "Deliveries that are owed."),
+    metric("reelhook_sink_disabled", Kind::Gauge, &[SINKS], "1 while a sink is told nothing, else 0."),
     metric("reelhook_sinks_disabled_total", Kind::Counter, &[SINKS], "Sinks that were disabled."),
     metric("reelhook_store_bytes", Kind::Gauge, &[], "Size of the store on disk."),
     metric(

@@ -31,7 +31,7 @@ async fn every_wrong_place_of_a_new_job_is_named_at_once() {
     let post = |body: Value| world.http.post(world.url("/v1/jobs")).json(&body);
     let body = json!({
         "input": { "duration": 99, "callback_url": "https://x.example" },
-        "tag": [], "tags": "x", "notify": [], "deadline": "soon", "max_credits": -1,
+        "tag": [], "tags": "x", "notify": 1, "deadline": "soon", "max_credits": -1,
     });
     let mut found = pointers(post(body)).await;
     found.sort();

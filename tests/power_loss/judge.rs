@@ -94,13 +94,14 @@ impl Found {
         let kept = self.log.len() - self.released;
         ensure!(journal.log.get(..kept) == Some(&self.log[..kept]), "the log is not what was written");
         for (number, LogEntry { event, .. }) in journal.log.iter().enumerate() {
-            let reached = self.revisions.get(&event.job_id).is_some_and(|at| *at >= event.revision);
+            let (job, revision) = event.job_id.zip(event.revision).context("an event of no job")?;
+            let reached = self.revisions.get(&job).is_some_and(|at| *at >= revision);
             ensure!(
                 reached == (number < kept),
                 "{} and event {} of its revision {} are not of one change",
-                event.job_id,
+                job,
                 number + 1,
-                event.revision
+                revision
             );
         }
         Ok(())

@@ -2,9 +2,10 @@
 
 mod intake;
 mod log;
+mod outbox;
 mod work;
 
-pub(crate) use self::{intake::*, log::*, work::*};
+pub(crate) use self::{intake::*, log::*, outbox::*, work::*};
 
 /// One test for every case of the list.
 macro_rules! conformance {
@@ -55,6 +56,17 @@ macro_rules! conformance {
             the_oldest_open_job_of_each_phase_is_known_whatever_ends_before_it
             a_kept_value_never_changes
             a_change_wakes_who_registered_before
+            what_is_owed_is_found_by_its_lane_and_survives_reopening
+            a_delivery_is_claimed_once_however_many_ask
+            every_try_sends_the_bytes_of_the_first
+            a_foreign_answer_changes_nothing
+            a_claim_of_a_process_that_is_gone_is_given_back
+            tries_are_told_in_the_log_and_in_the_timeline_of_their_job
+            a_used_up_delivery_stays_and_can_be_replayed
+            a_sink_that_says_gone_is_disabled_and_loses_nothing
+            a_sink_that_fails_for_too_long_is_disabled
+            a_url_of_a_job_has_a_lane_of_its_own_and_is_never_disabled
+            deliveries_are_listed_newest_first_and_filtered
             nothing_is_taken_on_after_closing
         }
     };

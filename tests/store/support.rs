@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use reelhook::{
     lifecycle::{
-    CallbackId, Change, DeliveryPolicy, Duty, Event, EventKind, Experience, FetchPolicy, Job, JobId, Millis, NewJob, Note, Policy, PollPolicy, Reservation, SinkRule, TaskId,
+        CallbackId, Change, DeliveryPolicy, Duty, Event, EventKind, Experience, FetchPolicy, Job, JobId,
+        Millis, NewJob, Note, Policy, PollPolicy, Reservation, SinkRule, TaskId,
     },
     store::{
         Arrival, CallbackRecord, Claim, IdempotencyKey, Insert, Inserted, Judged, Limits, Replaced, Store,
@@ -63,8 +64,9 @@ pub(crate) fn job(n: u16) -> Job {
 }
 
 pub(crate) fn insertion(job: Job) -> Insert {
-    let (event, document) = (job.created_event(), Bytes::from(format!("{{\"prompt\":\"film {}\"}}", job.id)));
-    Insert { job, event, document, key: None, limits: Limits::default() }
+    let (event, deliveries) = job.created(&policy());
+    let document = Bytes::from(format!("{{\"prompt\":\"film {}\"}}", job.id));
+    Insert { job, event, deliveries, document, key: None, limits: Limits::default() }
 }
 
 pub(crate) fn key(owner: &str, key: &str, request: u8) -> IdempotencyKey {

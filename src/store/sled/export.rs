@@ -7,6 +7,7 @@ use sled::{IVec, Tree};
 use super::{
     callback, keys, ledger, log,
     offline::Held,
+    outbox,
     record::{self, Trail},
     source::Source,
     state::Head,
@@ -17,9 +18,9 @@ use crate::{
     config,
     lifecycle::{JobId, Millis, Reservation},
     store::{
-        LogEntry, StoreError,
+        LogEntry, SinkRecord, StoreError,
         transfer::{
-            Callback, Damaged, Entry, Header, Idempotency, JobEntry, Kept, LogHead, Request, Stray,
+            Body, Callback, Damaged, Entry, Header, Idempotency, JobEntry, Kept, LogHead, Request, Stray,
             TransferError, Writer,
         },
     },
@@ -137,8 +138,18 @@ impl<W: Write> Exporter<'_, W> {
             Ok(vec![Entry::Stray(Stray { job_id: JobId::from_bytes(*job), delivery })])
         })?;
         self.each(keys::DELIVERY, |this, key, head| {
-            let json = value::join(this.tree, key, head)?;
-            Ok(vec![Entry::Delivery(serde_json::from_slice(&json).map_err(|_| Fault::Damaged)?)])
+            let delivery = outbox::decode(&value::join(this.tree, key, head)?)?;
+            Ok(vec![Entry::Delivery(Box::new(delivery))])
+        })?;
+        self.each(keys::BODY, |this, key, head| {
+            let body = (&*value::join(this.tree, key, head)?).into();
+            let delivery_id = keys::parse_delivery(key).ok_or(Fault::Damaged)?;
+            Ok(vec![Entry::Body(Body { delivery_id, body })])
+        })?;
+        self.each(keys::SINK, |this, key, head| {
+            let state = value::join(this.tree, key, head)?;
+            let state = serde_json::from_slice(&state).map_err(|_| Fault::Damaged)?;
+            Ok(vec![Entry::Sink(SinkRecord { name: String::from_utf8_lossy(&key[1..]).into_owned(), state })])
         })?;
         self.each(keys::IDEMPOTENCY, |this, key, head| {
             let entry = value::join(this.tree, key, head)?;

@@ -12,7 +12,7 @@ use sled::Db;
 use super::{
     callback, keys, log,
     offline::{self, Held},
-    open,
+    open, outbox,
     record::{self, Encoded, Trail},
     source::Source,
     state::{Head, LIFT, State},
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     config,
-    lifecycle::{CallbackId, Event, JobId, Millis, Phase, Policy},
+    lifecycle::{CallbackId, Delivery, Event, JobId, Millis, Phase, Policy},
     store::{
         StoreError,
         transfer::{Content, Damaged, Entry, Header, JobEntry, LogHead, Reader, TransferError},
@@ -186,7 +186,9 @@ impl<'a> Import<'a> {
                 self.txn.mark(&keys::stray(stray.job_id, stray.delivery));
                 true
             }
-            Entry::Delivery(owed) => self.put(&keys::delivery(owed.id), Some(json(&owed)?))?,
+            Entry::Delivery(owed) => self.delivery(&owed)?,
+            Entry::Body(body) => self.put(&keys::body(body.delivery_id), body.body.bytes())?,
+            Entry::Sink(sink) => self.put(&keys::sink(&sink.name), Some(json(&sink.state)?))?,
             Entry::IdempotencyKey(key) => {
                 let value = [key.fingerprint.as_slice(), key.job_id.as_bytes()].concat();
                 self.put(&keys::idempotency_of(key.hash), Some(value))?
@@ -233,6 +235,14 @@ impl<'a> Import<'a> {
         self.txn.state.tally.moved(None, Some(&encoded.card));
         self.jobs += 1;
         Ok(true)
+    }
+
+    fn delivery(&mut self, owed: &Delivery) -> Result<bool, StoreError> {
+        let known = Source::get(&self.txn, &keys::delivery(owed.id)).map_err(engine)?.is_some();
+        if known || owed.check().is_err() {
+            return Ok(false);
+        }
+        outbox::store(&mut self.txn, None, &outbox::Encoded::of(owed)?).map(|()| true)
     }
 
     /// Keeps a damaged value where nothing looks for it but the check for a job that must not be made twice. An

@@ -56,15 +56,16 @@ use self::{
     write::{New, Write},
 };
 use super::{
-    Arrival, Booked, CallbackFilter, CallbackRecord, Claim, ClaimedDelivery, Counts, DeliveryChanged, DeliveryClaim,
-    DeliveryCounts, DeliveryFilter, EventFilter, EventPage, Heard, Insert, Inserted, JobFilter, Lane, Limits, LogBounds,
-    Page, Replaced, SinkRecord, Store, StoreError,
+    Arrival, Booked, CallbackFilter, CallbackRecord, Claim, ClaimedDelivery, Counts, DeliveryChanged,
+    DeliveryClaim, DeliveryCounts, DeliveryFilter, EventFilter, EventPage, Heard, Insert, Inserted,
+    JobFilter, Lane, Limits, LogBounds, Page, Replaced, SinkRecord, Store, StoreError,
 };
 use crate::{
     chaos::{self, Safeguard},
     config,
     lifecycle::{
-        CallbackId, Change, Delivery, DeliveryEvent, DeliveryId, Duty, EventRecord, Job, JobId, Millis, Policy, SinkState, TaskId,
+        CallbackId, Change, Delivery, DeliveryEvent, DeliveryId, Duty, EventRecord, Job, JobId, Millis,
+        Policy, SinkState, TaskId,
     },
 };
 

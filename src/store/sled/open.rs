@@ -15,7 +15,7 @@ use sled::{Db, Mode, Tree};
 use super::{
     SledStore, claim,
     committer::Committer,
-    keys::{self, DueKey},
+    keys::{self, DueKey, PendingKey},
     offline::{self, Held},
     oldest::Oldest,
     outbox, rebuild,
@@ -76,7 +76,7 @@ fn open_here(config: &config::Store, now: Millis, policy: &Policy) -> Result<Sle
     fs::write(owner_file(path), format!("process {} (since {since})", std::process::id())).map_err(io)?;
 
     let tree: Tree = (*db).clone();
-    let (state, owed) = recall(&tree)?;
+    let Recalled { state, owed, pending } = recall(&tree)?;
     let published = Arc::new(Published::new(&state));
     let committer = Committer::start(db.clone(), synced, state, Arc::clone(&published)).map_err(io)?;
     let space = Space::new(path.clone(), config.min_free);
@@ -85,6 +85,13 @@ fn open_here(config: &config::Store, now: Millis, policy: &Policy) -> Result<Sle
         let owed = owed.to_vec();
         store.committer.judge_blocking(move |txn| {
             owed.iter().for_each(|due| txn.owe(*due));
+            Ok(())
+        })?;
+    }
+    for pending in pending.chunks(OWED_AT_ONCE) {
+        let pending = pending.to_vec();
+        store.committer.judge_blocking(move |txn| {
+            pending.iter().for_each(|entry| txn.mark(entry));
             Ok(())
         })?;
     }
@@ -225,8 +232,18 @@ pub(super) fn sync_files(path: &Path, db: &File, made: usize) -> io::Result<()> 
     Ok(())
 }
 
-/// Where the log and the tally stood, and what has to be put into the due index.
-fn recall(tree: &Tree) -> Result<(State, Vec<DueKey>), StoreError> {
+/// What is found at the start.
+#[derive(Default)]
+struct Recalled {
+    /// Where the log and the tally stood.
+    state: State,
+    /// What has to be put into the due index …
+    owed: Vec<DueKey>,
+    /// … and into that of deliveries.
+    pending: Vec<PendingKey>,
+}
+
+fn recall(tree: &Tree) -> Result<Recalled, StoreError> {
     fn stored<T: serde::de::DeserializeOwned>(tree: &Tree, key: &[u8]) -> Result<Option<T>, value::Fault> {
         let payload = value::read(tree, key)?;
         payload.map(|json| serde_json::from_slice(&json).map_err(|_| value::Fault::Damaged)).transpose()
@@ -242,8 +259,12 @@ fn recall(tree: &Tree) -> Result<(State, Vec<DueKey>), StoreError> {
         Err(value::Fault::Damaged) => Tally::after_damage(0),
         Err(fault) => return Err(named(fault)),
     };
-    let (tally, owed) = if tally.recount { recount(tree, tally.quarantined)? } else { (tally, Vec::new()) };
-    Ok((State { head, tally }, owed))
+    if !tally.recount {
+        return Ok(Recalled { state: State { head, tally }, ..Recalled::default() });
+    }
+    let (mut tally, owed) = recount(tree, tally.quarantined)?;
+    let pending = waiting(tree, &mut tally)?;
+    Ok(Recalled { state: State { head, tally }, owed, pending })
 }
 
 /// A head that lies beyond any number that can have been given.
@@ -271,6 +292,20 @@ fn recount(tree: &Tree, quarantined: u64) -> Result<(Tally, Vec<DueKey>), StoreE
         );
     }
     Ok((tally, owed))
+}
+
+/// Counts the deliveries that wait; their entries in the index.
+fn waiting(tree: &Tree, tally: &mut Tally) -> Result<Vec<PendingKey>, StoreError> {
+    let mut pending = Vec::new();
+    for row in tree.scan_prefix([keys::DELIVERY]) {
+        let (key, head) = row.map_err(engine)?;
+        let Ok(delivery) = value::join(tree, &key, &head).and_then(|record| outbox::decode(&record)) else {
+            continue;
+        };
+        tally.owes(None, Some(delivery.state));
+        pending.extend(outbox::pending_key(&delivery));
+    }
+    Ok(pending)
 }
 
 /// Releases every lease, and makes due what only a wrong clock can have put off so far.

@@ -284,7 +284,8 @@ pub(super) fn replay(
     let rows = txn.scan(from, &[keys::DELIVERY + 1], SWEEP).map_err(engine)?;
     let mut replayed = 0;
     for (key, _) in &rows {
-        let Some(delivery) = keys::parse_id(key).map(|id| open(txn, DeliveryId::from_bytes(id))).transpose()?.flatten()
+        let Some(delivery) =
+            keys::parse_id(key).map(|id| open(txn, DeliveryId::from_bytes(id))).transpose()?.flatten()
         else {
             continue;
         };

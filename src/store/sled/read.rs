@@ -16,8 +16,8 @@ use super::{
 use crate::{
     lifecycle::{CallbackId, Delivery, DeliveryId, EventRecord, Job, JobId},
     store::{
-        CallbackFilter, CallbackRecord, DeliveryFilter, EventFilter, EventPage, JobFilter, Lane, LogEntry, Page, SinkRecord,
-        StoreError,
+        CallbackFilter, CallbackRecord, DeliveryFilter, EventFilter, EventPage, JobFilter, Lane, LogEntry,
+        Page, SinkRecord, StoreError,
     },
 };
 
@@ -184,7 +184,8 @@ pub(super) fn deliveries(
     let Some(job) = filter.job else {
         let rows = backwards(tree, keys::DELIVERY, end).map(|row| {
             let (key, head) = row?;
-            let delivery = value::join(tree, &key, &head).and_then(|record| outbox::decode(&record)).map(Some);
+            let delivery =
+                value::join(tree, &key, &head).and_then(|record| outbox::decode(&record)).map(Some);
             picked(keys::parse_id(&key).unwrap_or_default(), delivery)
         });
         return page(rows, limit);

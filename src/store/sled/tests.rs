@@ -28,7 +28,7 @@ fn job(n: u8) -> Job {
 }
 
 fn new(job: &Job) -> New {
-    New::of(job, &job.created_event(), Some(Bytes::from_static(b"{}"))).unwrap()
+    New::of(job, &job.created_event(), &[], Some(Bytes::from_static(b"{}"))).unwrap()
 }
 
 fn policy() -> Policy {
@@ -108,7 +108,10 @@ async fn a_damaged_page_of_the_due_index_costs_no_job_its_turn_after_the_next_st
     for n in 1..=3 {
         let (job, limits) = (job(n), Limits::default());
         let (event, document) = (job.created_event(), Bytes::from_static(b"{}"));
-        store.insert(Insert { job, event, document, key: None, limits }).await.unwrap();
+        store
+            .insert(Insert { job, event, deliveries: Vec::new(), document, key: None, limits })
+            .await
+            .unwrap();
     }
     let damage = |txn: &mut Txn| {
         let (page, _) = txn.scan(&[keys::DUE], &[keys::DUE + 1], 1).unwrap().pop().unwrap();

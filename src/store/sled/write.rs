@@ -101,7 +101,9 @@ impl Write {
             events: change.events.iter().map(Entry::of).collect::<Result<_, _>>()?,
             deliveries: encoded(&change.deliveries)?,
             successor: successor
-                .map(|next| Ok::<_, StoreError>((next.mode, New::of(&next.job, &next.event, &next.deliveries, None)?)))
+                .map(|next| {
+                    Ok::<_, StoreError>((next.mode, New::of(&next.job, &next.event, &next.deliveries, None)?))
+                })
                 .transpose()?,
             release: change.release,
             book: change.book,

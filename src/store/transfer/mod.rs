@@ -14,8 +14,8 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
 
 pub use self::lines::{Reader, TransferError, Writer};
-use super::{CallbackRecord, LogEntry};
-use crate::lifecycle::{CallbackId, Delivery, Job, JobId, Millis, Reservation};
+use super::{CallbackRecord, LogEntry, SinkRecord};
+use crate::lifecycle::{CallbackId, Delivery, DeliveryId, Job, JobId, Millis, Reservation};
 
 /// Number of the format; a higher one was written by a newer version.
 pub const SCHEMA: u16 = 1;
@@ -43,7 +43,11 @@ pub enum Entry {
     /// A callback that was seen for a job without a record.
     Stray(Stray),
     /// A debt to a sink.
-    Delivery(Delivery),
+    Delivery(Box<Delivery>),
+    /// What is sent for one.
+    Body(Body),
+    /// What is remembered of a sink.
+    Sink(SinkRecord),
     /// An idempotency key.
     IdempotencyKey(Idempotency),
     /// A damaged value, as it is.
@@ -67,6 +71,8 @@ impl Entry {
             Self::Callback(_) => "callback",
             Self::Stray(_) => "stray",
             Self::Delivery(_) => "delivery",
+            Self::Body(_) => "body",
+            Self::Sink(_) => "sink",
             Self::IdempotencyKey(_) => "idempotency_key",
             Self::Damaged(_) => "damaged",
             Self::Trailer(_) => "trailer",
@@ -151,6 +157,15 @@ pub struct Stray {
     pub job_id: JobId,
     /// As in [`JobEntry::seen`].
     pub delivery: u64,
+}
+
+/// What is sent for a delivery.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Body {
+    /// Which.
+    pub delivery_id: DeliveryId,
+    /// Byte for byte.
+    pub body: Content,
 }
 
 /// An idempotency key.

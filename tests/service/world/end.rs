@@ -59,7 +59,9 @@ impl World {
             }
         }
         let mut of_jobs: BTreeMap<JobId, Vec<&EventRecord>> = BTreeMap::new();
-        log.iter().for_each(|(_, event)| of_jobs.entry(event.job_id).or_default().push(event));
+        for (event, job) in log.iter().filter_map(|(_, event)| Some((event, event.job_id?))) {
+            of_jobs.entry(job).or_default().push(event);
+        }
         for job in jobs {
             let events = of_jobs.remove(&job.id).unwrap_or_default();
             let terminal = events.iter().filter(|event| event.kind.is_terminal()).count();

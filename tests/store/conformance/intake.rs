@@ -263,7 +263,7 @@ pub(crate) async fn a_replacement_is_never_paid_for_again_even_when_it_is_settle
     step(&*store, id(2), &Event::Cancel, NOW).await;
     let mut again = stepped(&*store, id(1), &Event::Callback(note(3)), NOW).await;
     let (next, event) = (job(3), job(3).created_event());
-    again.successor = Some(Successor { job: next, event, mode: RetryMode::Resubmit });
+    again.successor = Some(Successor { job: next, event, deliveries: Vec::new(), mode: RetryMode::Resubmit });
     let done = store.replace(again).await.unwrap();
     assert!(matches!(done, Replaced::Done { successor: Some(found) } if found == id(2)));
     assert_eq!(store.load(id(3)).await.unwrap(), None);
@@ -293,7 +293,7 @@ pub(crate) async fn a_budget_holds_under_concurrent_replacements(place: &dyn Pla
 fn rechecked(change: &mut Change, from: &Job, n: u16) {
     let job = from.again(RetryMode::Recheck, id(n), NOW).unwrap();
     let event = job.created_event();
-    change.successor = Some(Successor { job, event, mode: RetryMode::Recheck });
+    change.successor = Some(Successor { job, event, deliveries: Vec::new(), mode: RetryMode::Recheck });
 }
 
 /// Rewrites job 1 with a recheck as job `n`; the successor that there is then.

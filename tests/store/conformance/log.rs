@@ -114,8 +114,8 @@ pub(crate) async fn events_are_numbered_without_gap_in_the_order_of_changes(plac
     assert_eq!(numbers(&*store, EventFilter::default()).await, (1..=96).collect::<Vec<_>>());
     let page = store.events(0, 10_000, EventFilter::default()).await.unwrap();
     for n in 1..=32 {
-        let of_job = page.events.iter().filter(|entry| entry.event.job_id == id(n));
-        let kinds: Vec<_> = of_job.map(|entry| (entry.event.kind, entry.event.revision)).collect();
+        let of_job = page.events.iter().filter(|entry| entry.event.job_id == Some(id(n)));
+        let kinds: Vec<_> = of_job.map(|entry| (entry.event.kind, entry.event.revision.unwrap())).collect();
         let life = [(EventKind::Created, 1), (EventKind::Submitted, 2), (EventKind::Canceled, 3)];
         assert_eq!(kinds, life);
     }

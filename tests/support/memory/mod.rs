@@ -5,6 +5,7 @@
 
 #![allow(dead_code, clippy::unwrap_used, reason = "each test binary uses its part; a test may panic")]
 
+mod outbox;
 mod read;
 mod requests;
 mod table;
@@ -20,10 +21,14 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use reelhook::{
-    lifecycle::{CallbackId, Change, Duty, EventRecord, Job, JobId, Millis, Policy, TaskId},
+    lifecycle::{
+        CallbackId, Change, Delivery, DeliveryEvent, DeliveryId, Duty, EventRecord, Job, JobId, Millis,
+        Policy, TaskId,
+    },
     store::{
-        Arrival, Booked, CallbackFilter, CallbackRecord, Claim, Counts, EventFilter, EventPage, Heard,
-        Insert, Inserted, JobFilter, Limits, LogBounds, Page, Replaced, Store, StoreError,
+        Arrival, Booked, CallbackFilter, CallbackRecord, Claim, ClaimedDelivery, Counts, DeliveryChanged,
+        DeliveryClaim, DeliveryCounts, DeliveryFilter, EventFilter, EventPage, Heard, Insert, Inserted,
+        JobFilter, Lane, Limits, LogBounds, Page, Replaced, SinkRecord, Store, StoreError,
     },
 };
 pub(crate) use tables::Tables;
@@ -121,6 +126,7 @@ impl Disk {
         inner.epoch += 1;
         inner.unsure = 0;
         inner.tables.release_leases(now, policy);
+        inner.tables.release_deliveries(now, policy);
         inner.written += 1;
         inner.sync();
         MemoryStore { disk: self.clone(), epoch: inner.epoch, wake: watch::Sender::new(0) }
@@ -256,8 +262,15 @@ impl MemoryStore {
 #[async_trait]
 impl Store for MemoryStore {
     async fn insert(&self, insert: Insert) -> Result<Inserted, StoreError> {
-        let Insert { job, event, document, key, limits } = insert;
-        self.judge(false, |tables| tables.insert(&job, event, Some(document), key.as_ref(), &limits)).await
+        let Insert { job, event, deliveries, document, key, limits } = insert;
+        self.judge(false, |tables| {
+            let inserted = tables.insert(&job, event, Some(document), key.as_ref(), &limits)?;
+            if matches!(inserted, Inserted::New(_)) {
+                deliveries.into_iter().for_each(|owed| tables.deliveries.put(owed.id, owed));
+            }
+            Ok(inserted)
+        })
+        .await
     }
 
     async fn load(&self, id: JobId) -> Result<Option<Job>, StoreError> {
@@ -315,6 +328,59 @@ impl Store for MemoryStore {
 
     async fn callback_body(&self, id: CallbackId) -> Result<Option<(CallbackRecord, Bytes)>, StoreError> {
         self.read(|inner| inner.tables.callbacks.get(id.as_bytes()).map(|entry| (**entry).clone())).await
+    }
+
+    async fn lanes(&self) -> Result<Vec<Lane>, StoreError> {
+        self.read(|inner| inner.tables.lanes()).await
+    }
+
+    async fn claim_deliveries(&self, claim: DeliveryClaim) -> Result<Vec<ClaimedDelivery>, StoreError> {
+        self.judge(true, |tables| Ok(tables.claim_deliveries(&claim))).await
+    }
+
+    async fn change_delivery(
+        &self,
+        id: DeliveryId,
+        event: DeliveryEvent,
+        now: Millis,
+        policy: &Arc<Policy>,
+    ) -> Result<Option<DeliveryChanged>, StoreError> {
+        self.judge(false, |tables| Ok(tables.change_delivery(id, &event, now, policy))).await
+    }
+
+    async fn delivery(&self, id: DeliveryId) -> Result<Option<Delivery>, StoreError> {
+        self.read(|inner| inner.tables.deliveries.get(&id).cloned()).await
+    }
+
+    async fn delivery_body(&self, id: DeliveryId) -> Result<Option<Bytes>, StoreError> {
+        self.read(|inner| inner.tables.bodies.get(&id).cloned()).await
+    }
+
+    async fn deliveries(
+        &self,
+        filter: DeliveryFilter,
+        before: Option<DeliveryId>,
+        limit: usize,
+    ) -> Result<Page<Delivery>, StoreError> {
+        self.read(|inner| inner.tables.list_deliveries(&filter, before, limit)).await
+    }
+
+    async fn delivery_counts(&self, job: JobId) -> Result<DeliveryCounts, StoreError> {
+        self.read(|inner| inner.tables.delivery_counts(job)).await
+    }
+
+    async fn sinks(&self) -> Result<Vec<SinkRecord>, StoreError> {
+        self.read(|inner| inner.tables.sink_records()).await
+    }
+
+    async fn recover_sink(
+        &self,
+        name: &str,
+        since: Millis,
+        now: Millis,
+        policy: &Arc<Policy>,
+    ) -> Result<u64, StoreError> {
+        self.judge(false, |tables| Ok(tables.recover_sink(name, since, now, policy))).await
     }
 
     async fn events(&self, after: u64, limit: usize, filter: EventFilter) -> Result<EventPage, StoreError> {

@@ -8,7 +8,7 @@ use reelhook::{
 use super::tables::{Row, Tables};
 
 /// A page of what `pick` takes of `rows`, which come newest first.
-fn page<'a, V: 'a, T>(
+pub(crate) fn page<'a, V: 'a, T>(
     rows: impl Iterator<Item = ([u8; 16], &'a V)>,
     limit: usize,
     pick: impl Fn(&V) -> Option<T>,
@@ -80,8 +80,8 @@ pub(crate) fn events(
     let tagged = |job: JobId, tag: &String| tables.job(job).is_some_and(|job| job.tags.contains(tag));
     for (seq, event) in tables.events.range(after + 1..=newest) {
         let wanted = (filter.kinds.is_empty() || filter.kinds.contains(&event.kind))
-            && filter.job.is_none_or(|job| job == event.job_id)
-            && filter.tag.as_ref().is_none_or(|tag| tagged(event.job_id, tag));
+            && filter.job.is_none_or(|job| event.job_id == Some(job))
+            && filter.tag.as_ref().is_none_or(|tag| event.job_id.is_some_and(|job| tagged(job, tag)));
         if !wanted {
             continue;
         }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use reelhook::{
     lifecycle::{
         Change, Delivery, DeliveryId, Due, Duty, EventRecord, Job, JobId, Millis, Reservation, RetryMode,
-        TaskId,
+        SinkState, TaskId,
     },
     store::{
         Booked, CallbackRecord, Counts, Exceeded, IdempotencyKey, Inserted, Limits, Replaced, StoreError,
@@ -36,6 +36,8 @@ pub(crate) struct Tables {
     pub(crate) events: Table<u64, Arc<EventRecord>>,
     pub(crate) callbacks: Table<[u8; 16], Arc<(CallbackRecord, Bytes)>>,
     pub(crate) deliveries: Table<DeliveryId, Delivery>,
+    pub(crate) bodies: Table<DeliveryId, Bytes>,
+    pub(crate) sinks: Table<String, SinkState>,
     tasks: Table<TaskId, JobId>,
     ledger: Table<i32, u64>,
     keys: Table<(String, String), ([u8; 32], JobId)>,
@@ -59,6 +61,8 @@ macro_rules! on_all {
         tables.events.$method();
         tables.callbacks.$method();
         tables.deliveries.$method();
+        tables.bodies.$method();
+        tables.sinks.$method();
         tables.tasks.$method();
         tables.ledger.$method();
         tables.keys.$method();
@@ -104,7 +108,7 @@ impl Tables {
         let named = |table: &Table<&'static str, u64>| {
             table.iter().filter(|(_, n)| **n > 0).map(|(name, n)| ((*name).to_owned(), *n)).collect()
         };
-        Counts { phases: named(&self.phases), outcomes: named(&self.outcomes) }
+        Counts { phases: named(&self.phases), outcomes: named(&self.outcomes), owed: self.owed() }
     }
 
     pub(crate) fn in_flight(&self) -> u64 {
@@ -245,6 +249,7 @@ impl Tables {
             return Ok(Replaced::Done { successor: Some(holder.id) });
         }
         self.create(&next.job, next.event, None)?;
+        next.deliveries.into_iter().for_each(|owed| self.deliveries.put(owed.id, owed));
         self.remember(&key, next.job.id);
         Ok(Replaced::Done { successor: Some(next.job.id) })
     }

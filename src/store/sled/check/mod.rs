@@ -1,5 +1,6 @@
 //! Every rule that the entries of a store keep among each other, held against all of them.
 
+mod deliveries;
 mod jobs;
 mod logs;
 mod rest;
@@ -127,6 +128,7 @@ impl<'a> Checker<'a> {
         self.events();
         self.callbacks();
         self.jobs();
+        self.deliveries();
         self.indexes();
         self.pieces();
         self.unknown();

@@ -2,7 +2,7 @@
 
 use super::{BUDGET, Checker, NEWER, REBUILD, RECOVER, REFUSED, RESTART, shown};
 use crate::{
-    lifecycle::{Delivery, JobId},
+    lifecycle::JobId,
     store::sled::{
         keys, ledger, record,
         source::Source,
@@ -59,14 +59,12 @@ impl Checker<'_> {
                 checker.find(key, "it names no job", RESTART);
             }
         });
-        self.each(&[keys::DELIVERY], "deliveries", |checker, key, head| {
-            match value::join(checker.tree, key, head).map(|json| serde_json::from_slice::<Delivery>(&json)) {
-                Ok(Ok(_)) => {}
-                Ok(Err(_)) => checker.find(key, "the delivery cannot be read", REBUILD),
-                Err(fault) => checker.unusable(key, "the delivery", &fault),
-            }
-        });
-        for (prefix, name) in [(keys::DOCUMENT, "requests"), (keys::KEPT, "kept values")] {
+        for (prefix, name) in [
+            (keys::DOCUMENT, "requests"),
+            (keys::BODY, "bodies"),
+            (keys::KEPT, "kept values"),
+            (keys::SINK, "sinks"),
+        ] {
             self.each(&[prefix], name, |checker, key, head| {
                 if let Err(fault) = value::join(checker.tree, key, head) {
                     checker.unusable(key, "the value", &fault);

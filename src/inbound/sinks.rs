@@ -1,0 +1,104 @@
+//! Who is told: how each sink fares, a test of one, and the way back after it was disabled.
+
+use actix_web::{
+    HttpResponse,
+    web::{Data, Path},
+};
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::json;
+
+use super::{
+    Context,
+    body::Json,
+    deliveries::AttemptView,
+    fields::Members,
+    problem::Problem,
+    view::{List, time},
+};
+use crate::{
+    app::AppError,
+    config::{Format, Target},
+    lifecycle::{DeliveryId, EventKind, Millis},
+    outbound::deliver::Message,
+};
+
+#[derive(Serialize)]
+struct SinkView {
+    name: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    format: &'static str,
+    events: Vec<EventKind>,
+    failing_since: Option<String>,
+    disabled_at: Option<String>,
+    /// Why it is disabled.
+    why: Option<String>,
+}
+
+/// `GET /v1/sinks`
+pub(super) async fn list(context: Data<Context>) -> Result<HttpResponse, Problem> {
+    let config = &context.app.config().sinks;
+    let shown = context.app.sinks().await?.into_iter().filter_map(|record| {
+        let sink = config.get(&record.name)?;
+        Some(SinkView {
+            kind: kind(&sink.target),
+            format: match sink.format {
+                Format::Standard => "standard",
+                Format::CloudEvents => "cloudevents",
+            },
+            events: sink.events.clone(),
+            failing_since: record.state.failing_since.map(time),
+            disabled_at: record.state.disabled_at.map(time),
+            why: record.state.why,
+            name: record.name,
+        })
+    });
+    let data: Vec<SinkView> = shown.collect();
+    Ok(HttpResponse::Ok().json(List { data, next_cursor: None }))
+}
+
+/// Its name in the configuration. Where it leads is the operator's, not every reader's.
+const fn kind(target: &Target) -> &'static str {
+    match target {
+        Target::Webhook { .. } => "webhook",
+        Target::Exec { .. } => "exec",
+        Target::Nats { .. } => "nats",
+        Target::Stdout => "stdout",
+    }
+}
+
+/// `POST /v1/sinks/{name}/test`: sends a ping at once, also to a disabled sink, and tells what came of it. Nothing of it is
+/// kept.
+pub(super) async fn test(context: Data<Context>, name: Path<String>) -> Result<HttpResponse, Problem> {
+    let (event_id, body) = context.app.ping(&name)?;
+    let sink = context.sinks.get(&name).ok_or_else(|| AppError::NoSink(name.into_inner()))?;
+    let message = Message {
+        event_id,
+        kind: EventKind::Ping,
+        time: context.app.now(),
+        job_id: None,
+        delivery_id: DeliveryId::from_bytes(*event_id.as_bytes()),
+        attempt: 1,
+        body,
+    };
+    let attempt = sink.send(&message).await;
+    Ok(HttpResponse::Ok().json(json!({ "event_id": event_id, "attempt": AttemptView::from(attempt) })))
+}
+
+/// `POST /v1/sinks/{name}/recover`
+pub(super) async fn recover(
+    context: Data<Context>,
+    name: Path<String>,
+    body: Json,
+) -> Result<HttpResponse, Problem> {
+    let mut members = Members::of(body.0, &["since"], "")?;
+    let since = members.text("since").and_then(|text| text.parse::<Timestamp>().ok());
+    if since.is_none() {
+        members.wrong("since", "required", "since must be a time such as 2026-11-30T12:00:00Z");
+    }
+    members.finish().map_err(Problem::invalid)?;
+    let since = Millis(since.unwrap_or_default().as_millisecond());
+    let replayed = context.app.recover_sink(&name, since).await?;
+    Ok(HttpResponse::Ok().json(json!({ "sink": *name, "replayed": replayed })))
+}

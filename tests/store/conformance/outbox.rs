@@ -1,0 +1,232 @@
+//! The outbox: what is owed is tried, by one at a time, with the same bytes each time, and never forgotten.
+
+use std::{collections::HashSet, sync::Arc};
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use reelhook::{
+    lifecycle::{
+        Answer, Attempt, Delivery, DeliveryEvent, DeliveryState, Event, EventKind, Millis, Notify,
+        NotifyFormat,
+    },
+    store::{ClaimedDelivery, DeliveryClaim, DeliveryFilter, EventFilter, Store},
+};
+
+use crate::support::*;
+
+/// The lane of the one sink that the policy knows.
+const APP: &str = "app";
+const DAY: i64 = 86_400_000;
+
+fn ask(lane: &str, max: usize, now: Millis) -> DeliveryClaim {
+    let render = |what: &reelhook::store::Rendering<'_>| {
+        Bytes::from(format!("{} as of {}", what.job.id, what.job.revision))
+    };
+    DeliveryClaim { lane: lane.into(), max, now, policy: policy(), render: Arc::new(render) }
+}
+
+/// A job that is canceled, and so owed to the sink.
+async fn owed(store: &dyn Store, n: u16) {
+    put(store, job(n)).await;
+    step(store, id(n), &Event::Cancel, NOW).await;
+}
+
+async fn take(store: &dyn Store, now: Millis) -> Vec<ClaimedDelivery> {
+    store.claim_deliveries(ask(APP, 100, now)).await.unwrap()
+}
+
+async fn answer(store: &dyn Store, claimed: &Delivery, answer: Answer, now: Millis) -> Option<Delivery> {
+    let attempt = Attempt { at: now, took: 3, answer, code: Some(500), detail: "as told".into() };
+    let event = DeliveryEvent::Answered(attempt, claimed.lease.unwrap());
+    let changed = store.change_delivery(claimed.id, event, now, &policy()).await.unwrap();
+    changed.map(|changed| changed.delivery)
+}
+
+const FAILED: Answer = Answer::Failed { retry_after: None };
+
+async fn kinds(store: &dyn Store, filter: EventFilter) -> Vec<EventKind> {
+    let page = store.events(0, 200, filter).await.unwrap();
+    page.events
+        .into_iter()
+        .map(|entry| entry.event.kind)
+        .filter(|kind| kind.name().contains("deliv") || *kind == EventKind::SinkDisabled)
+        .collect()
+}
+
+pub(crate) async fn what_is_owed_is_found_by_its_lane_and_survives_reopening(place: &dyn Place) {
+    let store = place.open().await;
+    assert!(store.lanes().await.unwrap().is_empty());
+    for n in 1..=3 {
+        owed(&*store, n).await;
+    }
+    let store = place.reopen(store).await;
+    let lanes = store.lanes().await.unwrap();
+    assert_eq!(lanes.iter().map(|lane| (lane.name.as_str(), lane.due)).collect::<Vec<_>>(), [(APP, NOW)]);
+    assert_eq!(store.counts().await.unwrap().owed, 3);
+    let counts = store.delivery_counts(id(2)).await.unwrap();
+    assert_eq!((counts.total, counts.pending), (1, 1));
+}
+
+pub(crate) async fn a_delivery_is_claimed_once_however_many_ask(place: &dyn Place) {
+    let store = place.open().await;
+    for n in 1..=40 {
+        owed(&*store, n).await;
+    }
+    let askers = (0..16).map(|_| store.claim_deliveries(ask(APP, 5, NOW)));
+    let taken: Vec<_> = join_all(askers).await.into_iter().flat_map(Result::unwrap).collect();
+    assert_eq!(taken.len(), 40);
+    assert_eq!(taken.iter().map(|claimed| claimed.delivery.id).collect::<HashSet<_>>().len(), 40);
+    assert!(take(&*store, NOW).await.is_empty());
+    let lease_ends = taken[0].delivery.due_at.unwrap();
+    assert_eq!(take(&*store, lease_ends).await.len(), 40, "a claim that is not answered comes back");
+}
+
+pub(crate) async fn every_try_sends_the_bytes_of_the_first(place: &dyn Place) {
+    let store = place.open().await;
+    owed(&*store, 1).await;
+    let first = take(&*store, NOW).await.remove(0);
+    assert_eq!(store.delivery_body(first.delivery.id).await.unwrap(), Some(first.body.clone()));
+    let failed = answer(&*store, &first.delivery, FAILED, NOW).await.unwrap();
+    step(&*store, id(1), &Event::Accepted(task(1), 0), NOW).await;
+    let store = place.reopen(store).await;
+    let again = take(&*store, failed.due_at.unwrap()).await.remove(0);
+    assert_eq!((again.body, again.delivery.attempts), (first.body, 2));
+}
+
+pub(crate) async fn a_foreign_answer_changes_nothing(place: &dyn Place) {
+    let store = place.open().await;
+    owed(&*store, 1).await;
+    let first = take(&*store, NOW).await.remove(0).delivery;
+    let second = take(&*store, first.due_at.unwrap()).await.remove(0).delivery;
+    assert_eq!(answer(&*store, &first, Answer::Delivered, NOW).await, None);
+    assert_eq!(store.delivery(first.id).await.unwrap(), Some(second.clone()));
+    let done = answer(&*store, &second, Answer::Delivered, NOW).await.unwrap();
+    assert_eq!(done.state, DeliveryState::Succeeded);
+    assert_eq!(answer(&*store, &second, FAILED, NOW).await, None, "and it is said once");
+}
+
+pub(crate) async fn a_claim_of_a_process_that_is_gone_is_given_back(place: &dyn Place) {
+    let store = place.open().await;
+    owed(&*store, 1).await;
+    let claimed = take(&*store, NOW).await.remove(0).delivery;
+    let store = place.reopen(store).await;
+    let again = take(&*store, NOW).await.remove(0).delivery;
+    assert_eq!((again.id, again.state), (claimed.id, DeliveryState::Pending));
+    assert_eq!(answer(&*store, &claimed, FAILED, NOW).await, None, "its lease is another's");
+}
+
+pub(crate) async fn tries_are_told_in_the_log_and_in_the_timeline_of_their_job(place: &dyn Place) {
+    let store = place.open().await;
+    owed(&*store, 1).await;
+    owed(&*store, 2).await;
+    let claimed = take(&*store, NOW).await.remove(0).delivery;
+    let failed = answer(&*store, &claimed, FAILED, NOW).await.unwrap();
+    let again = store.claim_deliveries(ask(APP, 9, failed.due_at.unwrap())).await.unwrap();
+    let again = again.into_iter().find(|claimed| claimed.delivery.id == failed.id).unwrap().delivery;
+    answer(&*store, &again, Answer::Delivered, NOW).await.unwrap();
+    let store = place.reopen(store).await;
+    let expected = [EventKind::DeliveryFailed, EventKind::DeliverySucceeded];
+    assert_eq!(kinds(&*store, EventFilter::default()).await, expected);
+    let of_job = EventFilter { job: Some(claimed.job_id), ..EventFilter::default() };
+    assert_eq!(kinds(&*store, of_job).await, expected);
+    assert_eq!(get(&*store, claimed.job_id).await.revision, 2, "the job itself is as it was");
+}
+
+pub(crate) async fn a_used_up_delivery_stays_and_can_be_replayed(place: &dyn Place) {
+    let store = place.open().await;
+    owed(&*store, 1).await;
+    let (mut now, tries) = (NOW, policy().delivery.schedule.len());
+    let mut last = None;
+    for _ in 0..tries {
+        let claimed = take(&*store, now).await.remove(0).delivery;
+        let failed = answer(&*store, &claimed, FAILED, now).await.unwrap();
+        now = failed.due_at.unwrap_or(now);
+        last = Some(failed);
+    }
+    let last = last.unwrap();
+    assert_eq!(
+        (last.state, last.attempts as usize, last.tries.len()),
+        (DeliveryState::Exhausted, tries, tries)
+    );
+    let store = place.reopen(store).await;
+    assert!(store.lanes().await.unwrap().is_empty());
+    assert_eq!(store.delivery_counts(id(1)).await.unwrap().exhausted, 1);
+    store.change_delivery(last.id, DeliveryEvent::Replayed, now, &policy()).await.unwrap().unwrap();
+    let again = take(&*store, now).await.remove(0).delivery;
+    let done = answer(&*store, &again, Answer::Delivered, now).await.unwrap();
+    assert_eq!((done.state, done.why), (DeliveryState::Succeeded, None));
+}
+
+pub(crate) async fn a_sink_that_says_gone_is_disabled_and_loses_nothing(place: &dyn Place) {
+    let store = place.open().await;
+    for n in 1..=3 {
+        owed(&*store, n).await;
+    }
+    let first = store.claim_deliveries(ask(APP, 1, NOW)).await.unwrap().remove(0).delivery;
+    answer(&*store, &first, Answer::Gone, NOW).await.unwrap();
+    let store = place.reopen(store).await;
+    assert!(store.sinks().await.unwrap()[0].state.disabled_at.is_some());
+    assert!(take(&*store, NOW).await.is_empty(), "nothing is tried");
+    let exhausted = DeliveryFilter { state: Some(DeliveryState::Exhausted), ..DeliveryFilter::default() };
+    let listed = store.deliveries(exhausted.clone(), None, 50).await.unwrap().items;
+    assert_eq!(listed.len(), 3);
+    assert!(listed.iter().filter(|left| left.id != first.id).all(|left| {
+        left.attempts == 0 && left.why.as_deref().is_some_and(|why| why.contains("disabled"))
+    }));
+    let told = kinds(&*store, EventFilter::default()).await;
+    assert_eq!(told.iter().filter(|kind| **kind == EventKind::SinkDisabled).count(), 1);
+    assert_eq!(store.recover_sink(APP, NOW.plus(1), NOW, &policy()).await.unwrap(), 0, "they are older");
+    assert_eq!(store.recover_sink(APP, NOW, NOW, &policy()).await.unwrap(), 3);
+    assert_eq!(take(&*store, NOW).await.len(), 3);
+}
+
+pub(crate) async fn a_sink_that_fails_for_too_long_is_disabled(place: &dyn Place) {
+    let store = place.open().await;
+    owed(&*store, 1).await;
+    owed(&*store, 2).await;
+    let both = take(&*store, NOW).await;
+    answer(&*store, &both[0].delivery, FAILED, NOW).await.unwrap();
+    let since = store.sinks().await.unwrap()[0].state.failing_since;
+    assert_eq!(since, Some(NOW));
+    let late = NOW.plus(policy().delivery.disable_after);
+    answer(&*store, &both[1].delivery, FAILED, late).await.unwrap();
+    assert_eq!(store.sinks().await.unwrap()[0].state.disabled_at, Some(late));
+    store.recover_sink(APP, NOW, late, &policy()).await.unwrap();
+    let again = take(&*store, late.plus(DAY)).await.remove(0).delivery;
+    answer(&*store, &again, Answer::Delivered, late.plus(DAY)).await.unwrap();
+    assert_eq!(store.sinks().await.unwrap()[0].state.failing_since, None);
+}
+
+pub(crate) async fn a_url_of_a_job_has_a_lane_of_its_own_and_is_never_disabled(place: &dyn Place) {
+    let store = place.open().await;
+    let mut own = job(1);
+    own.notify =
+        vec![Notify { url: "https://a.example.com/x".into(), secret: None, format: NotifyFormat::Standard }];
+    put(&*store, own.clone()).await;
+    step(&*store, id(1), &Event::Cancel, NOW).await;
+    let mut lanes: Vec<String> = store.lanes().await.unwrap().into_iter().map(|lane| lane.name).collect();
+    lanes.sort();
+    assert_eq!(lanes, [APP, "notify:a.example.com"]);
+    let claimed = store.claim_deliveries(ask("notify:a.example.com", 9, NOW)).await.unwrap().remove(0);
+    assert_eq!(claimed.notify, Some(own.notify[0].clone()));
+    let gone = answer(&*store, &claimed.delivery, Answer::Gone, NOW).await.unwrap();
+    assert_eq!(gone.state, DeliveryState::Exhausted);
+    assert!(store.sinks().await.unwrap().is_empty());
+}
+
+pub(crate) async fn deliveries_are_listed_newest_first_and_filtered(place: &dyn Place) {
+    let store = place.open().await;
+    for n in 1..=5 {
+        put(&*store, job(n)).await;
+        step(&*store, id(n), &Event::Cancel, NOW.plus(i64::from(n))).await;
+    }
+    let page = store.deliveries(DeliveryFilter::default(), None, 2).await.unwrap();
+    assert_eq!(page.items.iter().map(|item| item.job_id).collect::<Vec<_>>(), [id(5), id(4)]);
+    let before = page.read_to.map(reelhook::lifecycle::DeliveryId::from_bytes);
+    let rest = store.deliveries(DeliveryFilter::default(), before, 9).await.unwrap();
+    assert_eq!((page.more, rest.items.len(), rest.more), (true, 3, false));
+    let of_job = DeliveryFilter { job: Some(id(2)), ..DeliveryFilter::default() };
+    assert_eq!(store.deliveries(of_job, None, 9).await.unwrap().items[0].job_id, id(2));
+    let other = DeliveryFilter { lane: Some("other".into()), ..DeliveryFilter::default() };
+    assert!(store.deliveries(other, None, 9).await.unwrap().items.is_empty());
+}
