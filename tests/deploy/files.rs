@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use reelhook::{
@@ -30,6 +31,36 @@ fn every_configuration_of_ours_is_taken() {
         let options = LoadOptions { path: Some(copy), ..LoadOptions::default() };
         if let Err(error) = load(&options) {
             panic!("{}: {error}", file.display());
+        }
+    }
+}
+
+/// The builder sees what the list beside the Dockerfile lets through, and that is a whole crate.
+#[test]
+fn the_image_is_built_from_everything_that_the_build_reads() {
+    let context = tempfile::tempdir().unwrap();
+    let list = fs::read_to_string("deploy/docker/Dockerfile.dockerignore").unwrap();
+    let allowed: Vec<&str> = list.lines().filter_map(|line| line.strip_prefix('!')).collect();
+    assert!(list.lines().any(|line| line == "*"), "all else stays outside");
+    let copied = Command::new("sh")
+        .args(["-c", &format!("cp -r {} \"$0\"", allowed.join(" "))])
+        .arg(context.path())
+        .status()
+        .unwrap();
+    assert!(copied.success());
+    let crate_is_whole = Command::new(env!("CARGO"))
+        .args(["metadata", "--no-deps", "--locked", "--offline", "--format-version", "1"])
+        .current_dir(context.path())
+        .output()
+        .unwrap();
+    assert!(crate_is_whole.status.success(), "{}", String::from_utf8_lossy(&crate_is_whole.stderr));
+    for source in files_of(&context.path().join("src"), "rs") {
+        let text = fs::read_to_string(&source).unwrap();
+        for included in
+            ["include_str!(\"", "include_bytes!(\""].iter().flat_map(|call| text.split(call).skip(1))
+        {
+            let file = source.parent().unwrap().join(included.split('"').next().unwrap());
+            assert!(file.exists(), "{} includes {}", source.display(), file.display());
         }
     }
 }
