@@ -84,8 +84,8 @@ fn figures_are_right(samples: &[Sample]) {
     assert_eq!(sum("reelhook_upstream_requests_total", "422"), 1.0);
     assert!(sum("reelhook_downloads_total", "refused") >= 1.0);
     assert!(sum("reelhook_downloaded_bytes_total", "") > 10_000.0);
-    assert_eq!(sum("reelhook_credits_total", "estimated"), 8.0 * 120.0);
-    assert!(sum("reelhook_budget_booked_credits", "day") >= 7.0 * 120.0);
+    assert_eq!(sum("reelhook_credits_total", "estimated"), 8.0 * 180.0);
+    assert!(sum("reelhook_budget_booked_credits", "day") >= 7.0 * 180.0);
     assert_eq!(sum("reelhook_budget_limit_credits", "day"), 100_000.0);
     assert!(sum("reelhook_store_bytes", "") > 0.0);
     assert!(sum("reelhook_store_sync_seconds_count", "") > 0.0);

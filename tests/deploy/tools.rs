@@ -26,7 +26,6 @@ fn is_content(folder: impl AsRef<Path>, tool: &str, arguments: &[&str]) -> Strin
 
 #[test]
 fn the_dockerfile_breaks_no_rule() {
-    // Versions of Debian's packages are not pinned in a throw-away stage, and none is installed at all.
     is_content("deploy/docker", "hadolint", &["Dockerfile"]);
 }
 
@@ -51,6 +50,10 @@ fn every_compose_variant_is_one_sound_file() {
         let reelhook =
             text.split("\n  reelhook:").nth(1).unwrap().split("\n  ").take(200).collect::<String>();
         assert!(reelhook.contains("read_only: true"), "{text}");
+        let declared = text.split("\nsecrets:").nth(1).unwrap();
+        for secret in text.split("source: ").skip(1).map(|rest| rest.lines().next().unwrap()) {
+            assert!(declared.contains(&format!("\n  {secret}:\n")), "{variant:?}: nobody declares {secret}");
+        }
         assert!(
             !text.contains("0.0.0.0:8484:") && !text.contains("0.0.0.0:8485:"),
             "only the proxy is public"
