@@ -208,3 +208,28 @@ async fn a_second_server_on_the_same_store_says_who_has_it() {
     assert_eq!(output.status.code(), Some(12));
     assert!(String::from_utf8_lossy(&output.stderr).contains("in use by"), "{output:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kill_between_file_and_manifest_leaves_a_job_that_only_lacks_its_manifest() {
+    let stage = Stage::set().await;
+    let server = stage.serve().await;
+    let id = submit(&server, "[[delay:200s]] a harbour").await;
+    let job = until(&server, &id, "awaiting").await;
+    let date = &job["created_at"].as_str().unwrap()[..10];
+    let manifest = stage.dir.path().join(format!("videos/{date}/{id}.json"));
+    // A folder in its place: the manifest cannot be written.
+    fs::create_dir_all(manifest.join("in the way")).unwrap();
+    let job = until_so(&server, &id, "fetching", |job| job["files"][0]["sha256"].is_string()).await;
+    let video = stage.dir.path().join("videos").join(job["files"][0]["location"].as_str().unwrap());
+    assert_eq!((job["status"].as_str(), video.is_file()), (Some("running"), true), "{job:#}");
+    server.kill();
+    let fetched = stage.sandbox.ledger().downloads.len();
+    fs::remove_dir_all(&manifest).unwrap();
+
+    let server = stage.serve().await;
+    let job = until(&server, &id, "done").await;
+    assert_eq!(job["status"], "succeeded", "{job:#}");
+    let written: Value = serde_json::from_slice(&fs::read(&manifest).unwrap()).unwrap();
+    assert_eq!(written["files"][0]["sha256"], job["files"][0]["sha256"]);
+    assert_eq!(stage.sandbox.ledger().downloads.len(), fetched, "the file was there already");
+}

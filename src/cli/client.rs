@@ -17,6 +17,7 @@ use url::{Host, Url};
 use super::exit::{Exit, Failure};
 
 const KEY_VARIABLE: &str = "REELHOOK_API_KEY";
+const EVENT_STREAM: &str = "text/event-stream";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest silence in the middle of a body.
@@ -45,6 +46,8 @@ pub(crate) struct Connection {
 pub(crate) struct Reply {
     pub(crate) status: StatusCode,
     pub(crate) etag: Option<String>,
+    /// What was asked for had been done before: nothing was done or spent now.
+    pub(crate) replayed: bool,
     /// `null` when the body is empty.
     pub(crate) document: Value,
 }
@@ -104,6 +107,12 @@ impl Client {
         self.json(self.request(Method::GET, segments)).await
     }
 
+    /// The same from a server that may be away for a moment.
+    pub(crate) async fn get_patiently(&self, segments: &[&str]) -> Result<Reply, Failure> {
+        let attempt = || self.get(segments);
+        attempt.retry(patience()).when(|failure| failure.exit == Exit::Unreachable).await
+    }
+
     /// POSTs a JSON document.
     pub(crate) async fn post(&self, segments: &[&str], body: &Value) -> Result<Reply, Failure> {
         self.json(self.request(Method::POST, segments).json(body)).await
@@ -137,12 +146,13 @@ impl Client {
         let response = self.send(request.timeout(limit)).await?;
         let status = response.status();
         let etag = etag(&response);
+        let replayed = header(&response, "idempotent-replayed").is_some_and(|value| value == "true");
         let body = response.bytes().await.map_err(|error| self.unreachable(&error))?;
         let document = match body.as_ref() {
             [] => Value::Null,
             body => serde_json::from_slice(body).map_err(|_| self.foreign("does not answer with JSON"))?,
         };
-        Ok(Reply { status, etag, document })
+        Ok(Reply { status, etag, replayed, document })
     }
 
     /// Sends a request; every status but 2xx and 304 is a failure.
@@ -158,14 +168,30 @@ impl Client {
                 self.foreign(&format!("redirects to {target}; if that is the server, name it with --server"))
             );
         }
+        let retry_after = header(&response, "retry-after").and_then(|seconds| seconds.parse().ok());
         let body = response.bytes().await.map_err(|error| self.unreachable(&error))?;
-        let failure = Failure::from_answer(status.as_u16(), &body);
+        let mut failure = Failure::from_answer(status.as_u16(), &body);
+        failure.retry_after = retry_after.map(Duration::from_secs);
         match status {
             StatusCode::UNAUTHORIZED => {
                 Err(failure.and("the key is read from --key-file or $REELHOOK_API_KEY"))
             }
             _ => Err(failure),
         }
+    }
+
+    /// Opens a stream of server-sent events.
+    pub(crate) async fn stream(&self, request: RequestBuilder) -> Result<Response, Failure> {
+        let response = self.send(request.header(header::ACCEPT, EVENT_STREAM)).await?;
+        match header(&response, "content-type") {
+            Some(kind) if kind.starts_with(EVENT_STREAM) => Ok(response),
+            _ => Err(self.foreign("does not answer with a stream of events")),
+        }
+    }
+
+    /// The server's address.
+    pub(crate) fn base(&self) -> &Url {
+        &self.base
     }
 
     /// Asks a health probe: whether it is well, and what it says.
@@ -212,7 +238,11 @@ pub(crate) fn patience() -> ExponentialBuilder {
 
 /// The entity tag of an answer, quotes included.
 pub(crate) fn etag(response: &Response) -> Option<String> {
-    Some(response.headers().get(header::ETAG)?.to_str().ok()?.to_owned())
+    header(response, "etag").map(str::to_owned)
+}
+
+fn header<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
+    response.headers().get(name)?.to_str().ok()
 }
 
 fn key(file: Option<&Path>) -> Result<Option<SecretString>, Failure> {
@@ -235,7 +265,8 @@ fn key(file: Option<&Path>) -> Result<Option<SecretString>, Failure> {
     Ok(Some(key.into()))
 }
 
-fn is_loopback(url: &Url) -> bool {
+/// Whether an address is this machine's own.
+pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => address.is_loopback(),
@@ -245,7 +276,7 @@ fn is_loopback(url: &Url) -> bool {
 }
 
 /// The operating system's words where there are any: the layers above only say that something failed.
-fn root_cause(error: &reqwest::Error) -> String {
+pub(crate) fn root_cause(error: &reqwest::Error) -> String {
     let mut cause = error.source();
     let mut text = "the connection failed".to_owned();
     while let Some(error) = cause {

@@ -1,6 +1,6 @@
 //! How a command ends when it does not end well: an exit code and one line that says why.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -68,12 +68,14 @@ pub(crate) struct Failure {
     detail: String,
     /// The server's own problem document, where it sent one.
     problem: Option<Value>,
+    /// The server asks to come again after this time.
+    pub(crate) retry_after: Option<Duration>,
 }
 
 impl Failure {
     /// What happened, whether money was spent and what to do, as far as each applies.
     pub(crate) fn new(exit: Exit, detail: impl Into<String>) -> Self {
-        Self { exit, detail: detail.into(), problem: None }
+        Self { exit, detail: detail.into(), problem: None, retry_after: None }
     }
 
     /// The command line or the configuration is wrong.
@@ -90,7 +92,7 @@ impl Failure {
             return Self::new(exit_of(status, ""), detail);
         };
         let exit = exit_of(status, code(&problem));
-        Self { exit, detail: detail(status, &problem), problem: Some(problem) }
+        Self { exit, detail: detail(status, &problem), problem: Some(problem), retry_after: None }
     }
 
     /// The same failure, with what it means for the caller added to its text.
@@ -101,6 +103,11 @@ impl Failure {
             problem["detail"] = self.detail.clone().into();
         }
         self
+    }
+
+    /// The server's word for what kind of problem it is.
+    pub(crate) fn code(&self) -> Option<&str> {
+        self.problem.as_ref().map(code)
     }
 
     /// The problem document of this failure, RFC 9457: the server's, or one of our own.

@@ -3,29 +3,40 @@
 //!
 //! stdout carries data only; prompts, progress and errors go to stderr. How a command ended is its exit code.
 
+mod batch;
 mod client;
 mod completions;
 mod config;
 mod db;
+mod deliveries;
 mod dev;
+mod document;
 mod download;
+mod events;
 mod exit;
+mod feed;
 mod follow;
 mod healthcheck;
 mod job;
 mod jobs;
 mod keys;
+mod listen;
+mod man;
 mod openapi;
 mod output;
+mod page;
 mod progress;
 mod sandbox;
 mod serve;
+mod sinks;
 mod spend;
 mod status;
 mod submit;
 mod supervisor;
 mod time;
+mod trigger;
 mod verify;
+mod webhook;
 
 use std::process::ExitCode;
 
@@ -57,12 +68,22 @@ enum Command {
     Dev(dev::Args),
     /// Run the server
     Serve(serve::Args),
-    /// Submit a job
+    /// Submit a job, or a file of jobs
     Submit(Box<submit::Args>),
     /// List, follow and decide about jobs
     Jobs(jobs::Args),
     /// Copy the video of a job here
     Download(download::Args),
+    /// Forward events to an app under development, as signed webhooks
+    Listen(listen::Args),
+    /// List or follow the event log
+    Events(events::Args),
+    /// List, show and repeat what is owed to sinks
+    Deliveries(deliveries::Args),
+    /// List, test and catch up sinks
+    Sinks(sinks::Args),
+    /// Send a sample event, to an app or a sink; nothing is spent
+    Trigger(trigger::Args),
     /// Show whether the server is well, and its figures
     Status(status::Args),
     /// Make, list and revoke API keys
@@ -81,6 +102,8 @@ enum Command {
     Completions(completions::Args),
     /// Print the API's OpenAPI document
     Openapi,
+    /// Print the manual page
+    Man(man::Args),
 }
 
 /// Runs the command line of this process.
@@ -107,6 +130,11 @@ async fn run(cli: Cli, output: &Output) -> Result<(), Failure> {
         Command::Submit(args) => submit::run(*args, connection, output).await,
         Command::Jobs(args) => jobs::run(args, connection, output).await,
         Command::Download(args) => download::run(args, connection, output).await,
+        Command::Listen(args) => listen::run(args, connection, output).await,
+        Command::Events(args) => events::run(args, connection, output).await,
+        Command::Deliveries(args) => deliveries::run(args, connection, output).await,
+        Command::Sinks(args) => sinks::run(args, connection, output).await,
+        Command::Trigger(args) => trigger::run(args, connection, output).await,
         Command::Status(args) => status::run(args, connection, output).await,
         Command::Keys(args) => keys::run(args, output),
         Command::Config(args) => config::run(args, output),
@@ -116,6 +144,7 @@ async fn run(cli: Cli, output: &Output) -> Result<(), Failure> {
         Command::Healthcheck(args) => healthcheck::run(args, connection).await,
         Command::Completions(args) => completions::run(args, output),
         Command::Openapi => openapi::run(connection, output).await,
+        Command::Man(args) => man::run(args, output),
     }
 }
 

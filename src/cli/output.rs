@@ -77,6 +77,21 @@ impl Output {
         self.table(Table::new().set_header(headings.into_iter().chain([last])).add_rows(rows))
     }
 
+    /// One more row of a list that grows: in columns of these widths on a terminal, with `last` for people behind it;
+    /// tab-separated otherwise.
+    pub(crate) fn row_with<const N: usize>(
+        &self,
+        widths: [usize; N],
+        cells: [String; N],
+        last: &str,
+    ) -> Result<(), Failure> {
+        if !io::stdout().is_terminal() {
+            return self.raw(&(cells.map(|cell| printable(&cell)).join("\t") + "\n"));
+        }
+        let columns = cells.iter().zip(widths).map(|(cell, width)| format!("{:width$}  ", printable(cell)));
+        self.line(&(columns.collect::<String>() + last))
+    }
+
     fn table(&self, table: &mut Table) -> Result<(), Failure> {
         table.load_style(presets::NOTHING);
         self.raw(&format!("{}\n", table.trim_fmt()))

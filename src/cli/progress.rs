@@ -14,6 +14,7 @@ use super::{
 
 const WAITING: &str = "{spinner} {msg} {elapsed}";
 const PERCENT: &str = "{msg} [{bar:30}] {percent}% {elapsed}";
+const COUNT: &str = "{msg} [{bar:30}] {pos}/{len} {elapsed}";
 const BYTES: &str =
     "{msg} [{bar:30}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} eta {eta}";
 
@@ -62,6 +63,13 @@ impl<'a> Progress<'a> {
         }
     }
 
+    /// Shows how many of several are done. Without a terminal nothing is said: each is told when it is done.
+    pub(crate) fn count(&mut self, what: &str, done: u64, total: u64) {
+        if self.bar.is_some() {
+            self.show(COUNT, what, done, total);
+        }
+    }
+
     fn show(&mut self, style: &'static str, what: &str, done: u64, total: u64) {
         let Some(bar) = &self.bar else {
             let share = (total > 0).then(|| format!(" {}%", done.min(total) * 100 / total));
@@ -89,9 +97,14 @@ impl<'a> Progress<'a> {
 
     /// One line above the bar.
     pub(crate) fn note(&self, line: &str) {
+        self.aside(|| self.output.note(line));
+    }
+
+    /// Whatever is written, above the bar.
+    pub(crate) fn aside<T>(&self, write: impl FnOnce() -> T) -> T {
         match &self.bar {
-            Some(bar) => bar.suspend(|| self.output.note(line)),
-            None => self.output.note(line),
+            Some(bar) => bar.suspend(write),
+            None => write(),
         }
     }
 }

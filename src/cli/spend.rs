@@ -38,31 +38,56 @@ impl Estimate {
         format!("{about}{}{basis}", self.price())
     }
 
-    fn price(&self) -> String {
+    /// `300 credits ($3.00)`.
+    pub(crate) fn price(&self) -> String {
         format!("{} credits (${:.2})", self.estimated_credits, self.estimated_usd)
     }
 
-    /// Announces the spend, and returns once somebody agreed to it: beforehand by a flag, or now at the terminal.
-    ///
-    /// `flags` names the flags that agree.
+    pub(crate) fn credits(&self) -> u64 {
+        self.estimated_credits
+    }
+
+    /// All of them together.
+    pub(crate) fn total<'a>(estimates: impl Iterator<Item = &'a Self>) -> Self {
+        let nothing = Self { estimated_credits: 0, estimated_usd: 0.0, exact: true, basis: None };
+        estimates.fold(nothing, |sum, one| Self {
+            estimated_credits: sum.estimated_credits.saturating_add(one.estimated_credits),
+            estimated_usd: sum.estimated_usd + one.estimated_usd,
+            exact: sum.exact && one.exact,
+            basis: None,
+        })
+    }
+
+    /// Announces the spend of one job, and returns once somebody agreed to it.
     pub(crate) fn agree(&self, output: &Output, agreed: bool, flags: &str) -> Result<(), Failure> {
-        output.note(&format!("this will spend {}", self.describe()));
-        if agreed {
-            return Ok(());
-        }
-        if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
-            let detail = format!(
-                "nobody is at a terminal to agree to {}; agree with {flags}; nothing was spent",
-                self.price()
-            );
-            return Err(Failure::usage(detail));
-        }
-        drop(write!(io::stderr(), "go on? [y/N] "));
-        if is_yes(&mut io::stdin().lock()) {
-            Ok(())
-        } else {
-            Err(Failure::new(Exit::Failure, "not agreed; nothing was submitted and nothing was spent"))
-        }
+        agree(output, &self.describe(), &self.price(), agreed, flags)
+    }
+}
+
+/// Announces `what` is spent, and returns once somebody agreed to it: beforehand by a flag, or now at the terminal.
+///
+/// `flags` names the flags that agree.
+pub(crate) fn agree(
+    output: &Output,
+    what: &str,
+    price: &str,
+    agreed: bool,
+    flags: &str,
+) -> Result<(), Failure> {
+    output.note(&format!("this will spend {what}"));
+    if agreed {
+        return Ok(());
+    }
+    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        let detail =
+            format!("nobody is at a terminal to agree to {price}; agree with {flags}; nothing was spent");
+        return Err(Failure::usage(detail));
+    }
+    drop(write!(io::stderr(), "go on? [y/N] "));
+    if is_yes(&mut io::stdin().lock()) {
+        Ok(())
+    } else {
+        Err(Failure::new(Exit::Failure, "not agreed; nothing was submitted and nothing was spent"))
     }
 }
 
@@ -93,5 +118,7 @@ mod tests {
         assert_eq!(Estimate::read(&exact).unwrap().describe(), "300 credits ($3.00): 60 credits/s × 5 s");
         assert_eq!(Estimate::read(&guess).unwrap().describe(), "about 24 credits ($0.24)");
         assert!(Estimate::read(&json!({})).is_err());
+        let both = [Estimate::read(&exact).unwrap(), Estimate::read(&guess).unwrap()];
+        assert_eq!(Estimate::total(both.iter()).describe(), "about 324 credits ($3.24)");
     }
 }

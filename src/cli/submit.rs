@@ -1,4 +1,4 @@
-//! `reelhook submit`: prices a job, says what it will cost, creates it, and follows it if asked to.
+//! `reelhook submit`: prices a job, says what it will cost, creates it, and follows it if asked to; or a file of jobs.
 
 use std::{fs, io, path::PathBuf, time::Duration};
 
@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::{
+    batch::{self, Order},
     client::{Client, Connection, Reply},
     download,
     exit::{Exit, Failure},
@@ -26,6 +27,17 @@ const ESTIMATE: [&str; 3] = ["v1", "jobs", "estimate"];
 pub(crate) struct Args {
     #[command(flatten)]
     input: Input,
+    /// Submit the jobs of this file, one a line, or of - for stdin: the body of POST /v1/jobs or the bare input, as JSON.
+    /// A line's `key` is its Idempotency-Key; without one it is made from the line's text and --batch, so that running
+    /// it again submits and spends nothing twice
+    #[arg(long, value_name = "JSONL", conflicts_with_all = ["Input", "deadline", "idempotency_key"])]
+    from: Option<PathBuf>,
+    /// With --from: another name makes new jobs of the same lines
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    batch: String,
+    /// With --from: send nothing if all would cost more; agrees to spend as much
+    #[arg(long, value_name = "CREDITS")]
+    max_total_credits: Option<u64>,
     /// A label to find the job by; may be repeated
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
@@ -42,7 +54,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SPAN", num_args = 0..=1, require_equals = true, default_missing_value = "10m",
           value_parser = time::span)]
     wait: Option<Duration>,
-    /// Wait, then copy the video here
+    /// Wait, then copy the video here; with --from, a folder
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Only say what it would cost
@@ -89,6 +101,14 @@ struct Input {
 
 pub(crate) async fn run(args: Args, connection: &Connection, output: &Output) -> Result<(), Failure> {
     let client = Client::new(connection)?;
+    let limit = args.wait.or(args.output.is_some().then_some(DEFAULT_WAIT));
+    if let Some(from) = args.from.clone() {
+        return batch::run(args.order(from, limit), &client, output).await;
+    }
+    // Said here, since clap demands nothing that conflicts with what is given.
+    if args.max_total_credits.is_some() || !args.batch.is_empty() {
+        return Err(Failure::usage("--max-total-credits and --batch go with --from"));
+    }
     let body = args.body()?;
     let priced = client.post(&ESTIMATE, &body).await?;
     let estimate = Estimate::read(&priced.document)?;
@@ -104,7 +124,6 @@ pub(crate) async fn run(args: Args, connection: &Connection, output: &Output) ->
     }
     estimate.agree(output, args.yes || args.max_credits.is_some(), "--yes or --max-credits")?;
     let snapshot = Snapshot::read(create(&client, &body, args.idempotency_key).await?)?;
-    let limit = args.wait.or(args.output.is_some().then_some(DEFAULT_WAIT));
     if !output.is_json() {
         output.line(&snapshot.job.id)?;
     } else if limit.is_none() {
@@ -160,10 +179,27 @@ async fn finish(
 }
 
 impl Args {
+    fn metadata(&self) -> Map<String, Value> {
+        self.meta.iter().map(|(key, text)| (key.clone(), json!(text))).collect()
+    }
+
+    fn order(self, from: PathBuf, wait: Option<Duration>) -> Order {
+        Order {
+            from,
+            metadata: self.metadata(),
+            agreed: self.yes || self.max_credits.is_some() || self.max_total_credits.is_some(),
+            name: self.batch,
+            tags: self.tags,
+            max_credits: self.max_credits,
+            max_total_credits: self.max_total_credits,
+            wait,
+            folder: self.output,
+            dry_run: self.dry_run,
+        }
+    }
+
     fn body(&self) -> Result<Value, Failure> {
-        let metadata: Map<String, Value> =
-            self.meta.iter().map(|(key, text)| (key.clone(), json!(text))).collect();
-        let mut body = json!({ "input": self.input.read()?, "tags": self.tags, "metadata": metadata });
+        let mut body = json!({ "input": self.input.read()?, "tags": self.tags, "metadata": self.metadata() });
         if let Some(credits) = self.max_credits {
             body["max_credits"] = credits.into();
         }

@@ -9,10 +9,10 @@ use rust_embed::RustEmbed;
 
 use crate::{
     app::Document,
-    lifecycle::{Job, Millis},
+    lifecycle::{Delivery, Job, Millis},
     store::{Counts, LogEntry},
 };
-use show::{Detail, Moment, Row};
+use show::{Detail, Moment, Row, Told};
 
 /// What every page needs to know.
 #[derive(Clone, Debug)]
@@ -42,6 +42,7 @@ struct One<'a> {
     base: &'a str,
     job: Detail,
     timeline: Vec<Moment>,
+    deliveries: Vec<Told>,
 }
 
 #[derive(Template)]
@@ -63,17 +64,27 @@ pub fn jobs(page: &Page, jobs: &[(Job, Document)], more: bool, counts: &Counts) 
     render(&Jobs { base: &page.base, pause, rows, more, totals: show::totals(counts) })
 }
 
+/// What a page shows of a job beside its record and its request.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    /// Its timeline.
+    pub events: Vec<LogEntry>,
+    /// Who is told of it, newest first.
+    pub deliveries: Vec<Delivery>,
+}
+
 /// One job with its timeline and its videos; `link` gives the address of a stored file by its name.
 #[must_use]
 pub fn job(
     page: &Page,
     job: &Job,
     document: &Document,
-    events: &[LogEntry],
+    history: &History,
     link: impl Fn(&str) -> String,
 ) -> String {
-    let timeline = events.iter().map(|entry| Moment::new(entry, job.created_at)).collect();
-    render(&One { base: &page.base, job: Detail::new(job, document, page, link), timeline })
+    let timeline = history.events.iter().map(|entry| Moment::new(entry, job.created_at)).collect();
+    let deliveries = history.deliveries.iter().map(Told::new).collect();
+    render(&One { base: &page.base, job: Detail::new(job, document, page, link), timeline, deliveries })
 }
 
 /// What a kind of problem means.
@@ -126,7 +137,7 @@ mod tests {
         let mut document = Document::default();
         document.input.insert("prompt".into(), "<img src=x onerror=alert(1)>".into());
         let list = jobs(&page, &[(job.clone(), document.clone())], false, &Counts::default());
-        let one = super::job(&page, &job, &document, &[], |name| name.to_owned());
+        let one = super::job(&page, &job, &document, &History::default(), |name| name.to_owned());
         for html in [list, one] {
             assert!(html.contains("&#60;img src=x"), "{html}");
             assert!(!html.contains("<script") && !html.contains("<img src=x"), "{html}");
@@ -145,7 +156,7 @@ mod tests {
         let html = |page: &Page| {
             [
                 jobs(page, &rows, false, &Counts::default()),
-                super::job(page, &job, &Document::default(), &[], str::to_owned),
+                super::job(page, &job, &Document::default(), &History::default(), str::to_owned),
             ]
         };
         for html in html(&page(Some("insufficient credits"))) {

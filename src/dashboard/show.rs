@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::Page;
 use crate::{
     app::{Document, remarks},
-    lifecycle::{Cost, Job, Millis, Outcome, Phase, Status, StoredFile},
+    lifecycle::{Cost, Delivery, DeliveryState, Job, Millis, Outcome, Phase, Status, StoredFile},
     provider::models::usd,
     store::{Counts, LogEntry},
 };
@@ -150,6 +150,39 @@ impl Moment {
             after: format!("+{}", precise(entry.event.time.since(start))),
             time: instant(entry.event.time),
             data: words.collect::<Vec<_>>().join(" · "),
+        }
+    }
+}
+
+/// A line of those who are told.
+pub(super) struct Told {
+    pub(super) sink: String,
+    pub(super) kind: String,
+    pub(super) state: &'static str,
+    /// The state of a job that looks like it.
+    pub(super) status: &'static str,
+    pub(super) tries: String,
+    pub(super) detail: String,
+}
+
+impl Told {
+    pub(super) fn new(delivery: &Delivery) -> Self {
+        let (state, status) = match delivery.state {
+            DeliveryState::Pending => ("pending", "queued"),
+            DeliveryState::Succeeded => ("delivered", "succeeded"),
+            DeliveryState::Exhausted => ("exhausted", "failed"),
+        };
+        let last = delivery.tries.last().map(|attempt| attempt.detail.clone());
+        Self {
+            sink: delivery.lane.clone(),
+            kind: delivery.kind.name(),
+            state,
+            status,
+            tries: match delivery.attempts {
+                1 => "1 try".to_owned(),
+                tries => format!("{tries} tries"),
+            },
+            detail: delivery.why.clone().or(last).unwrap_or_default(),
         }
     }
 }

@@ -8,8 +8,8 @@ use actix_web::{
 
 use super::{Context, conditional, jobs::job_id, problem::Problem, view::document};
 use crate::{
-    dashboard::{self, Page},
-    store::{EventFilter, JobFilter},
+    dashboard::{self, History, Page},
+    store::{DeliveryFilter, EventFilter, JobFilter},
 };
 
 /// Scripts of nobody, styles and media of our own.
@@ -37,12 +37,15 @@ pub(super) async fn job(context: Data<Context>, id: Path<String>) -> Result<Http
     let document = document(job.id, &context).await?;
     let filter = EventFilter { job: Some(job.id), ..EventFilter::default() };
     let events = context.app.store().events(0, TIMELINE, filter).await?.events;
+    let of_job = DeliveryFilter { job: Some(job.id), ..DeliveryFilter::default() };
+    let deliveries = context.app.store().deliveries(of_job, None, NEWEST).await?.items;
+    let history = History { events, deliveries };
     let link = |name: &str| {
         let url = context.app.media_url(job.id, name);
         // The page's policy lets in what is of its own origin, whichever name it was reached by.
         url[url::Position::BeforePath..].to_owned()
     };
-    Ok(html(dashboard::job(&page(&context), &job, &document, &events, link)))
+    Ok(html(dashboard::job(&page(&context), &job, &document, &history, link)))
 }
 
 fn page(context: &Context) -> Page {

@@ -83,7 +83,8 @@ pub(super) async fn test(context: Data<Context>, name: Path<String>) -> Result<H
         body,
     };
     let attempt = sink.send(&message).await;
-    Ok(HttpResponse::Ok().json(json!({ "event_id": event_id, "attempt": AttemptView::from(attempt) })))
+    let attempt = AttemptView::from(attempt);
+    Ok(HttpResponse::Ok().json(json!({ "type": message.kind, "event_id": event_id, "attempt": attempt })))
 }
 
 /// `POST /v1/sinks/{name}/recover`

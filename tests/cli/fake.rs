@@ -34,6 +34,7 @@ pub(crate) struct Call {
     pub(crate) line: String,
     headers: Vec<(String, String)>,
     pub(crate) body: Value,
+    pub(crate) raw: Vec<u8>,
     /// How many requests had the same method and path before.
     pub(crate) nth: usize,
 }
@@ -70,6 +71,16 @@ impl Answer {
             "type": format!("/problems/{code}"), "title": code, "status": status, "code": code, "detail": detail,
         });
         Self::json(status, &body)
+    }
+
+    /// A stream of server-sent events that ends after these.
+    pub(crate) fn stream(messages: &[(&str, Option<u64>, Value)]) -> Self {
+        let headers = vec![("content-type", "text/event-stream".to_owned())];
+        let text = messages.iter().map(|(name, id, data)| {
+            let id = id.map(|id| format!("id: {id}\n")).unwrap_or_default();
+            format!(": heartbeat\n\nevent: {name}\n{id}data: {data}\n\n")
+        });
+        Self::Whole { status: 200, headers, body: text.collect::<String>().into_bytes() }
     }
 
     /// A job with its revision as entity tag.
@@ -111,15 +122,22 @@ pub(crate) struct Fake {
     pub(crate) url: String,
     calls: Arc<Mutex<Vec<Call>>>,
     handle: ServerHandle,
+    thread: Option<thread::JoinHandle<io::Result<()>>>,
 }
 
 impl Fake {
     pub(crate) fn start(script: impl Fn(&Call) -> Answer + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::at(TcpListener::bind("127.0.0.1:0").unwrap(), script)
+    }
+
+    pub(crate) fn at(
+        listener: TcpListener,
+        script: impl Fn(&Call) -> Answer + Send + Sync + 'static,
+    ) -> Self {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (calls, script): (Arc<Mutex<Vec<Call>>>, Arc<Script>) = (Arc::default(), Arc::new(script));
         let (seen, (tell, told)) = (Arc::clone(&calls), mpsc::channel());
-        thread::spawn(move || {
+        let thread = thread::spawn(move || {
             actix_web::rt::System::new().block_on(async move {
                 let app = move || {
                     let state = web::Data::new((Arc::clone(&seen), Arc::clone(&script)));
@@ -131,12 +149,18 @@ impl Fake {
                 server.await
             })
         });
-        Self { url, calls, handle: told.recv().unwrap() }
+        Self { url, calls, handle: told.recv().unwrap(), thread: Some(thread) }
     }
 
     /// The command, talking to this server.
     pub(crate) fn reelhook(&self) -> Command {
         reelhook(&self.url)
+    }
+
+    /// Ends it, so that its address is free.
+    pub(crate) fn stop(mut self) {
+        drop(self.handle.stop(false));
+        self.thread.take().unwrap().join().unwrap().unwrap();
     }
 
     /// What was asked so far.
@@ -166,8 +190,8 @@ async fn serve(request: HttpRequest, body: Bytes, state: State) -> HttpResponse 
     let (calls, script) = &**state;
     let call = {
         let mut calls = calls.lock().unwrap();
-        let mut call =
-            Call { line, headers, body: serde_json::from_slice(&body).unwrap_or_default(), nth: 0 };
+        let (json, raw) = (serde_json::from_slice(&body).unwrap_or_default(), body.to_vec());
+        let mut call = Call { line, headers, body: json, raw, nth: 0 };
         call.nth = calls.iter().filter(|earlier| earlier.route() == call.route()).count();
         calls.push(call.clone());
         call
@@ -198,4 +222,12 @@ pub(crate) fn estimate() -> Answer {
             "estimated_credits": 300, "estimated_usd": 3.0, "exact": true, "basis": "60 credits/s × 5 s",
         } }),
     )
+}
+
+/// An entry of the event log about that job.
+pub(crate) fn event(seq: u64, kind: &str) -> Value {
+    json!({
+        "seq": seq, "id": format!("evt_{seq:032x}"), "type": kind, "time": "2026-11-22T18:00:00.000Z",
+        "job_id": ID, "revision": seq, "data": { "attempt": 1, "raw": "{}" },
+    })
 }

@@ -125,6 +125,20 @@ fn every_shell_has_completions() {
 }
 
 #[test]
+fn every_command_has_a_manual_page() {
+    let main = reelhook("http://127.0.0.1:1").arg("man").assert().success().stderr("");
+    main.stdout(
+        predicate::str::contains(".TH reelhook 1").and(predicate::str::contains("reelhook\\-listen(1)")),
+    );
+    let folder = tempfile::tempdir().unwrap();
+    here(folder.path()).args(["man", "-o", "pages"]).assert().success().stdout("");
+    for page in ["reelhook.1", "reelhook-submit.1", "reelhook-events-tail.1"] {
+        let text = fs::read_to_string(folder.path().join("pages").join(page)).unwrap();
+        assert!(text.contains(".SH SYNOPSIS"), "{page}");
+    }
+}
+
+#[test]
 fn check_says_that_all_is_well_and_what_deserves_a_look() {
     let folder = tempfile::tempdir().unwrap();
     let check = |more: &str| {

@@ -11,7 +11,9 @@ use std::{
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use reelhook::{
     lifecycle::{CallbackId, Duty, JobId},
-    store::{CallbackFilter, EventFilter, IdempotencyKey, Insert, Inserted, JobFilter, Store},
+    store::{
+        CallbackFilter, DeliveryFilter, EventFilter, IdempotencyKey, Insert, Inserted, JobFilter, Store,
+    },
 };
 use serde::{Deserialize, Serialize};
 
@@ -77,6 +79,11 @@ fn file(key: &[u8]) -> String {
         b'l' => "lease",
         b's' => "kept",
         b'p' => "piece",
+        b'w' => "pending",
+        b'x' => "of-job",
+        b'y' => "body",
+        b'v' => "delivery-lease",
+        b'u' => "sink",
         other => panic!("a kind that has no file: {other}"),
     };
     format!("{kind}.json")
@@ -122,7 +129,7 @@ fn fixtures() -> (Place, usize) {
 #[tokio::test]
 async fn the_records_of_0_1_are_read_by_this_version() {
     let (place, files) = fixtures();
-    assert_eq!(files, 23, "each phase, and each kind of entry");
+    assert_eq!(files, 28, "each phase, and each kind of entry");
     assert_eq!(place.findings(), [""; 0]);
     let store = place.open();
     let phases = [
@@ -148,6 +155,11 @@ async fn the_records_of_0_1_are_read_by_this_version() {
     assert_eq!(store.keep("callback-secret", Vec::new()).await.unwrap(), b"sesame");
     let timeline = EventFilter { job: Some(id(STORED)), ..EventFilter::default() };
     let timeline = store.events(0, 50, timeline).await.unwrap().events;
+    let told = store.deliveries(DeliveryFilter::default(), None, 9).await.unwrap().items;
+    assert_eq!((told.len(), told[0].attempts, told[0].tries.len(), told[0].lease), (1, 2, 1, None));
+    assert_eq!(&*store.delivery_body(told[0].id).await.unwrap().unwrap(), br#"{"type":"job.canceled"}"#);
+    assert_eq!(store.lanes().await.unwrap().len(), 1);
+    assert!(store.sinks().await.unwrap()[0].state.failing_since.is_some());
     assert!(timeline.iter().filter(|entry| entry.event.kind.is_terminal()).count() == 1);
     let heard = store.callbacks(CallbackFilter::default(), None, 9).await.unwrap().items;
     let first: CallbackId = heard.iter().find(|record| record.delivery_id == "first").unwrap().id;

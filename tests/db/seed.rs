@@ -1,9 +1,11 @@
 //! A store with a job in every phase and an entry of every kind.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use reelhook::{
-    lifecycle::{Duty, Event, Job, Report, RetryMode, StoredFile, Why},
-    store::{Insert, Store},
+    lifecycle::{Answer, Attempt, DeliveryEvent, Duty, Event, Job, Report, RetryMode, StoredFile, Why},
+    store::{DeliveryClaim, Insert, Rendering, Store},
 };
 
 use crate::{
@@ -53,9 +55,24 @@ pub(crate) async fn seed(place: &Place) {
     store.callback(arrival(AWAITING, "second", b"\xff\xfe not text")).await.unwrap();
     store.callback(arrival(STRANGER, "stray", b"{}")).await.unwrap();
     store.keep("callback-secret", b"sesame".to_vec()).await.unwrap();
+    outbox(&store).await;
     // Last, so that its lease is not given back.
     step(&store, id(SENDING), &Event::Claimed(Duty::Submit), NOW).await;
     closed(store).await;
+}
+
+/// A delivery that failed once and is being tried again.
+async fn outbox(store: &dyn Store) {
+    let render = Arc::new(|_: &Rendering<'_>| Bytes::from_static(b"{\"type\":\"job.canceled\"}"));
+    let ask = DeliveryClaim { lane: "app".into(), max: 1, now: NOW, policy: policy(), render };
+    let claimed = store.claim_deliveries(ask.clone()).await.unwrap().remove(0).delivery;
+    let (answer, detail) = (Answer::Failed { retry_after: None }, "it is away".to_owned());
+    let attempt = Attempt { at: NOW, took: 5, answer, code: Some(503), detail };
+    let event = DeliveryEvent::Answered(attempt, claimed.lease.unwrap());
+    let waits = store.change_delivery(claimed.id, event, NOW, &policy()).await.unwrap().unwrap().delivery;
+    // Claimed again, and that is not answered any more.
+    let later = DeliveryClaim { now: waits.due_at.unwrap(), ..ask };
+    assert_eq!(store.claim_deliveries(later).await.unwrap().len(), 1);
 }
 
 async fn fetching(store: &dyn Store, n: u16) {

@@ -4,6 +4,7 @@
 
 mod asking;
 mod callbacks;
+mod deliveries;
 mod fetching;
 mod people;
 mod player;

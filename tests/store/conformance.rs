@@ -67,6 +67,7 @@ macro_rules! conformance {
             a_sink_that_fails_for_too_long_is_disabled
             a_url_of_a_job_has_a_lane_of_its_own_and_is_never_disabled
             deliveries_are_listed_newest_first_and_filtered
+            whatever_is_interrupted_every_delivery_is_told_and_ends_once
             nothing_is_taken_on_after_closing
         }
     };

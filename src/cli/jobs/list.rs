@@ -2,13 +2,13 @@
 
 use jiff::Timestamp;
 use reqwest::Method;
-use serde::Deserialize;
 
 use crate::cli::{
     client::{Client, Connection},
-    exit::{Exit, Failure},
+    exit::Failure,
     job::{Job, Status},
     output::Output,
+    page::{Page, Range},
     time,
 };
 
@@ -38,18 +38,8 @@ pub(super) struct Args {
     /// Only jobs that contain this text
     #[arg(short, long = "query", value_name = "TEXT")]
     q: Option<String>,
-    /// How many at most
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=250))]
-    limit: u16,
-    /// Go on where an earlier list ended
-    #[arg(long)]
-    cursor: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Page {
-    data: Vec<Job>,
-    next_cursor: Option<String>,
+    #[command(flatten)]
+    range: Range,
 }
 
 pub(super) async fn run(args: Args, connection: &Connection, output: &Output) -> Result<(), Failure> {
@@ -59,12 +49,7 @@ pub(super) async fn run(args: Args, connection: &Connection, output: &Output) ->
     if output.is_json() {
         return output.document(&document);
     }
-    let page: Page = serde_json::from_value(document).map_err(|error| {
-        Failure::new(
-            Exit::Failure,
-            format!("the server's answer is not a list that this version reads: {error}"),
-        )
-    })?;
+    let page: Page<Job> = Page::read(&document)?;
     let rows = page.data.into_iter().map(|job| {
         let prompt = job.beginning();
         let row = [
@@ -98,9 +83,8 @@ impl Args {
             ("created_after", time(self.created_after)),
             ("created_before", time(self.created_before)),
             ("q", text(&self.q)),
-            ("limit", Some(self.limit.to_string())),
-            ("cursor", text(&self.cursor)),
         ];
-        fields.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+        let given = fields.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        given.chain(self.range.query()).collect()
     }
 }

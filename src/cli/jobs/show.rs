@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
-
 use crate::cli::{
     client::{Client, Connection},
+    document,
     exit::Failure,
     follow::follow,
     job::Snapshot,
@@ -31,7 +30,7 @@ pub(super) struct Watch {
 
 pub(super) async fn get(args: Get, connection: &Connection, output: &Output) -> Result<(), Failure> {
     let snapshot = Snapshot::get(&Client::new(connection)?, &args.id).await?;
-    show(&snapshot, output)
+    document::show(&snapshot.document, output)
 }
 
 pub(super) async fn watch(args: Watch, connection: &Connection, output: &Output) -> Result<(), Failure> {
@@ -50,35 +49,7 @@ pub(super) async fn watch(args: Watch, connection: &Connection, output: &Output)
         return Ok(());
     }
     if !output.is_json() {
-        show(&last, output)?;
+        document::show(&last.document, output)?;
     }
     last.job.outcome()
-}
-
-/// A job as a document, or one line a field that has something to say.
-fn show(snapshot: &Snapshot, output: &Output) -> Result<(), Failure> {
-    if output.is_json() {
-        return output.document(&snapshot.document);
-    }
-    let fields = snapshot.document.as_object().into_iter().flatten();
-    let rows = fields.filter(|(_, value)| !is_empty(value)).flat_map(|(name, value)| {
-        // Of several sentences each has its own line.
-        let texts = value.as_array().filter(|items| items.iter().all(Value::is_string));
-        let texts = texts.map_or_else(|| vec![text(value)], |items| items.iter().map(text).collect());
-        texts.into_iter().map(|text| [name.clone(), text])
-    });
-    output.rows(["FIELD", "VALUE"], rows)
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
-}
-
-fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Array(items) => items.is_empty(),
-        Value::Object(fields) => fields.is_empty(),
-        _ => false,
-    }
 }

@@ -1,0 +1,81 @@
+//! A job as the API shows it, at the moment of an event; of no provider and of no store.
+
+use jiff::{SignedDuration, Timestamp};
+use reelhook::lifecycle::EventKind;
+use serde_json::{Value, json};
+use url::Url;
+use uuid::Uuid;
+
+use crate::cli::time;
+
+/// The `data` of a sample event.
+pub(super) fn data(kind: EventKind, now: Timestamp, server: &Url) -> Value {
+    json!({ "test": true, "job": job(kind, now, server) })
+}
+
+fn job(kind: EventKind, now: Timestamp, server: &Url) -> Value {
+    let id = format!("job_{}", Uuid::now_v7().simple());
+    let (status, phase) = state(kind);
+    let at = |seconds_ago: i64| time::rfc3339(now - SignedDuration::from_secs(seconds_ago));
+    let (stored, ended) = (status == "succeeded", phase == "done");
+    let files = if stored { json!([file(&id, server)]) } else { json!([]) };
+    let bytes = if stored { json!(FILE_BYTES) } else { Value::Null };
+    json!({
+        "id": id, "revision": 7, "status": status, "phase": phase, "model": "kling-3",
+        "input": { "model": "kling-3", "prompt": "a paper boat on a rainy street", "duration": 5, "mode": "std" },
+        "task_id": "sample-task", "completed_via": if stored { json!("callback") } else { Value::Null },
+        "progress": { "percent": stored.then_some(100), "bytes_done": bytes.as_u64().unwrap_or(0), "bytes_total": bytes },
+        "files": files,
+        "cost": {
+            "estimated_credits": 300, "estimated_usd": 3.0, "exact": true,
+            "reported_credits": stored.then_some(300),
+        },
+        "error": error(kind),
+        "callback": { "expected": true, "received": u8::from(stored), "first_at": stored.then(|| at(6)) },
+        "attempts": { "submit": 1, "ask": 1, "fetch": u8::from(stored) },
+        "deliveries": { "total": 0, "succeeded": 0, "pending": 0, "exhausted": 0 },
+        "tags": ["test"], "metadata": { "test": "true" }, "retry_of": null,
+        "notices": ["this is a sample: no such job exists, and nothing was spent"],
+        "created_at": at(90), "submitted_at": at(89), "accepted_at": at(88),
+        "confirmed_at": stored.then(|| at(5)), "stored_at": stored.then(|| at(1)),
+        "finished_at": ended.then(|| at(0)), "expires_at": null,
+    })
+}
+
+const FILE_BYTES: u64 = 8_421_376;
+
+fn file(id: &str, server: &Url) -> Value {
+    let base = server.as_str().trim_end_matches('/');
+    json!({
+        "name": "video.mp4", "location": format!("2026-01-01/{id}/video.mp4"),
+        "url": format!("{base}/media/{id}/video.mp4?exp=0&sig=sample"),
+        "bytes": FILE_BYTES, "sha256": "0".repeat(64), "content_type": "video/mp4",
+    })
+}
+
+fn state(kind: EventKind) -> (&'static str, &'static str) {
+    match kind {
+        EventKind::Created => ("queued", "queued"),
+        EventKind::Refused => ("queued", "queued"),
+        EventKind::Submitted => ("running", "sending"),
+        EventKind::Unknown => ("running", "unknown"),
+        EventKind::Held => ("held", "held"),
+        EventKind::Confirmed
+        | EventKind::DownloadStarted
+        | EventKind::DownloadRetried
+        | EventKind::Stored => ("running", "fetching"),
+        EventKind::Succeeded => ("succeeded", "done"),
+        EventKind::Failed => ("failed", "done"),
+        EventKind::Canceled => ("canceled", "done"),
+        _ => ("running", "awaiting"),
+    }
+}
+
+fn error(kind: EventKind) -> Value {
+    match kind {
+        EventKind::Failed => {
+            json!({ "code": "upstream_failed", "message": "the provider could not make this video" })
+        }
+        _ => Value::Null,
+    }
+}
