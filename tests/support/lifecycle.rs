@@ -3,8 +3,6 @@
 use reelhook::lifecycle::{
     Change, Cost, DeliveryPolicy, Duty, Event, EventKind, Experience, FetchPolicy, Job, JobId, Millis,
     NewJob, Outcome, Phase, Policy, PollPolicy, Report, Reservation, SinkRule, TaskId,
-    Change, Cost, DeliveryPolicy, Duty, Event, EventKind, FetchPolicy, Job, JobId, Millis, NewJob, Outcome,
-    Phase, Policy, PollPolicy, Report, Reservation, SinkRule, TaskId,
 };
 
 /// When the tests begin; any instant will do.
