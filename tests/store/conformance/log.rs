@@ -5,11 +5,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use reelhook::{
-    lifecycle::{CallbackId, Duty, Event, EventKind, Job, JobId, NewJob, Phase, Status, Why},
+    lifecycle::{
+        CallbackId, Duty, Event, EventId, EventKind, EventRecord, Job, JobId, NewJob, Phase, Status, Why,
+    },
     store::{
         CallbackFilter, CallbackRecord, Changed, EventFilter, JobFilter, Judged, LogBounds, Store, Verdict,
     },
 };
+use serde_json::json;
 
 use crate::support::*;
 
@@ -248,4 +251,24 @@ pub(crate) async fn the_oldest_open_job_of_each_phase_is_known_whatever_ends_bef
     // One that comes late into the store is older than what was seen before.
     let late = put(&*store, aged(130)).await;
     assert_eq!(store.oldest().await.unwrap(), phases(late.created_at, middle.created_at));
+}
+
+pub(crate) async fn an_event_about_no_job_is_numbered_among_the_others(place: &dyn Place) {
+    let store = place.open().await;
+    put(&*store, job(1)).await;
+    let id = EventId::new(NOW, &[3; 10]);
+    let kind = EventKind::CallbackSilent;
+    let event = EventRecord { id, kind, time: NOW, job_id: None, revision: None, data: json!({}) };
+    store.log(event.clone()).await.unwrap();
+    put(&*store, job(2)).await;
+    let store = place.reopen(store).await;
+    let page = store.events(0, 10, EventFilter::default()).await.unwrap();
+    let kinds: Vec<(u64, EventKind)> =
+        page.events.iter().map(|entry| (entry.seq, entry.event.kind)).collect();
+    assert_eq!(kinds, [(1, EventKind::Created), (2, kind), (3, EventKind::Created)]);
+    assert_eq!(page.events[1].event, event);
+    let only = EventFilter { kinds: vec![kind], ..EventFilter::default() };
+    assert_eq!(store.events(0, 10, only).await.unwrap().events.len(), 1);
+    let of_a_job = EventFilter { job: Some(job(1).id), ..EventFilter::default() };
+    assert_eq!(store.events(0, 10, of_a_job).await.unwrap().events.len(), 1);
 }
