@@ -19,7 +19,7 @@ use crate::{
     app::{Addresses, App, AppError},
     clock::Clock,
     config::Config,
-    inbound::{self, Context, Keys},
+    inbound::{self, Context, Feed, Keys},
     keys::KeyFileError,
     lifecycle::{Millis, Policy},
     outbound::{
@@ -117,6 +117,7 @@ impl Server {
             guard,
             sinks: Arc::clone(&sinks),
             keys,
+            feed: Feed::start(Arc::clone(&app), streams.clone()),
             stop: streams.clone(),
             ready: Arc::clone(&ready),
         });

@@ -6,9 +6,12 @@ mod support;
 
 mod api {
     mod access;
+    mod dropin;
     mod events;
     mod files;
     mod headers;
     mod jobs;
     mod problems;
+    mod sse;
+    mod streams;
 }

@@ -128,6 +128,25 @@ impl Process {
     }
 }
 
+impl Process {
+    /// Files and connections that it has open.
+    pub(crate) fn open_files(&self) -> anyhow::Result<usize> {
+        Ok(fs::read_dir(format!("/proc/{}/fd", self.child.id()))?.count())
+    }
+
+    /// Processor time that it has used so far.
+    pub(crate) fn processor_time(&self) -> anyhow::Result<Duration> {
+        /// `CLK_TCK`, which Linux fixes for what it tells of processes.
+        const TICKS_A_SECOND: u32 = 100;
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        // The name of the process, in brackets, may hold anything.
+        let (_, fields) = stat.rsplit_once(')').context("no name in stat")?;
+        let times = fields.split_whitespace().skip(11).take(2).map(str::parse::<u32>);
+        let ticks: u32 = times.sum::<Result<u32, _>>()?;
+        Ok(Duration::from_secs(1) * ticks / TICKS_A_SECOND)
+    }
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         // It may have ended already.

@@ -17,6 +17,8 @@ use crate::{
 pub struct NewRequest {
     /// The upstream's own body.
     pub input: Value,
+    /// It was written for the upstream: a field that looks misspelt passes, as it would there.
+    pub verbatim: bool,
     /// Labels; at most 10 of 64 characters.
     pub tags: Vec<String>,
     /// The caller's own data; at most 4 KiB.
@@ -89,6 +91,12 @@ impl App {
             .map_err(AppError::Invalid)
     }
 
+    /// The same for an input that the upstream takes as it is, or that was taken before.
+    pub(super) fn estimate_verbatim(&self, input: &Value) -> Result<Checked, AppError> {
+        models::check_verbatim(input, &self.config.upstream.default_model, &self.config.pricing)
+            .map_err(AppError::Invalid)
+    }
+
     /// Creates a job for the caller named `owner`. It exists durably when this returns.
     ///
     /// # Errors
@@ -155,7 +163,11 @@ impl App {
 
     fn check(&self, request: &NewRequest) -> Result<Checked, AppError> {
         let mut wrong = own_fields(request, self.now());
-        let checked = match self.estimate(&request.input) {
+        let estimate = match request.verbatim {
+            true => self.estimate_verbatim(&request.input),
+            false => self.estimate(&request.input),
+        };
+        let checked = match estimate {
             Ok(checked) => checked,
             Err(AppError::Invalid(more)) => {
                 wrong.extend(more);

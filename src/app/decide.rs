@@ -89,7 +89,7 @@ impl App {
             (Phase::Held { .. } | Phase::Settled { .. }, RetryMode::Resubmit) => {
                 // By its request: the job itself may have followed another one for free.
                 let input = Value::Object(self.document(job.id).await?.input);
-                let estimate = self.estimate(&input)?.estimate;
+                let estimate = self.estimate_verbatim(&input)?.estimate;
                 self.within_job_limit(estimate.credits)?;
                 let new = NewJob {
                     model: job.model.clone(),

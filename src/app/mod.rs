@@ -28,7 +28,7 @@ pub use links::Links;
 pub use live::{Pause, Progress, Until};
 pub use policy::{RENEW_EVERY, policy};
 pub use remarks::remarks;
-pub use task::task;
+pub use task::task_shape;
 pub use view::{JobView, ProgressView, Viewer, progress, time};
 
 use crate::{

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::{JobView, Viewer, create::Document, task::task, view::time};
+use super::{JobView, Viewer, create::Document, task::task_shape, view::time};
 use crate::{
     config::{Config, Format},
     lifecycle::{Delivery, DeliveryPolicy, EventId, EventKind, Job, Millis, NotifyFormat},
@@ -27,9 +27,7 @@ pub(super) fn render(config: &Config, policy: &DeliveryPolicy, viewer: &Viewer) 
         let Rendering { delivery, job, .. } = rendering;
         let own = delivery.notify.and_then(|at| job.notify.get(usize::from(at)));
         if own.is_some_and(|own| own.format == NotifyFormat::Upstream) {
-            let link =
-                |file: &crate::lifecycle::StoredFile| viewer.links.media_url(job.id, &file.name).into();
-            return bytes(&task(job, link));
+            return bytes(&task_shape(job, None, |name| viewer.links.media_url(job.id, name)));
         }
         let format = formats.get(&delivery.lane).copied().unwrap_or_default();
         body(format, delivery, shown(rendering, &viewer), viewer.links.base.as_str())

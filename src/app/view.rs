@@ -198,6 +198,13 @@ pub fn progress(job: &Job, viewer: &Viewer) -> ProgressView {
     ProgressView { percent, bytes_done: live.done, bytes_total: live.total }
 }
 
+impl From<Progress> for ProgressView {
+    fn from(Progress { done, total }: Progress) -> Self {
+        let percent = total.and_then(|total| percent(done, total));
+        Self { percent, bytes_done: done, bytes_total: total }
+    }
+}
+
 fn percent(done: u64, total: u64) -> Option<u8> {
     let percent = u128::from(done) * 100 / u128::from(NonZeroU64::new(total)?.get());
     Some(u8::try_from(percent).unwrap_or(100).min(100))

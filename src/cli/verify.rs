@@ -67,13 +67,20 @@ struct Received<'a> {
 
 /// What the comparison found; secrets count from 1.
 enum Signature {
-    Right { secret: usize, form: String },
+    Right {
+        secret: usize,
+        form: String,
+    },
     /// The header has none of the kind that a shared secret makes.
     Missing,
     /// Signed with the text itself where its base64 was meant.
-    Undecoded { secret: usize },
+    Undecoded {
+        secret: usize,
+    },
     /// Right for another ending of the body.
-    LineBreak { added: bool },
+    LineBreak {
+        added: bool,
+    },
     Wrong,
 }
 
@@ -118,16 +125,20 @@ impl Signature {
                 "the signature is of secret {secret} taken byte for byte, and the secret is base64: the sender \
                  has to decode it, or both sides a secret that is no base64"
             ),
-            Self::LineBreak { added: true } => "the signature is of the body without the line break at its end: \
+            Self::LineBreak { added: true } => {
+                "the signature is of the body without the line break at its end: \
                                                 something added one, as an editor or `echo` does"
-                .to_owned(),
+                    .to_owned()
+            }
             Self::LineBreak { added: false } => "the signature is of the body with a line break at its end: \
                                                  something took it away, as `$(…)` in a shell does"
                 .to_owned(),
-            Self::Wrong => "the signature does not match: the body is not byte for byte what was signed (parsed \
+            Self::Wrong => {
+                "the signature does not match: the body is not byte for byte what was signed (parsed \
                             and written anew it is another), or the id or the timestamp is another's, or the \
                             secret is; which of these, a signature cannot tell"
-                .to_owned(),
+                    .to_owned()
+            }
         })
     }
 }
@@ -198,8 +209,9 @@ fn read_body(file: Option<&Path>) -> Result<Vec<u8>, Failure> {
 }
 
 fn read_secrets(file: &Path) -> Result<Vec<SecretString>, Failure> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| Failure::usage(format!("the secrets of {} cannot be read: {error}", file.display())))?;
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        Failure::usage(format!("the secrets of {} cannot be read: {error}", file.display()))
+    })?;
     let secrets: Vec<SecretString> =
         text.lines().map(str::trim).filter(|line| !line.is_empty()).map(Into::into).collect();
     if secrets.is_empty() {

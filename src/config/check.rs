@@ -15,8 +15,9 @@ use super::{
     Api, Auth, Budget, Callback, Config, Download, Egress, Log, LogFormat, Poll, Sandbox, Server, Storage,
     Store, Upstream,
     file::{self, File},
-    relations, sinks,
+    relations,
     report::{Origin, Problem},
+    sinks,
     value::{DAY, HOUR, MILLISECOND, MINUTE, SECOND},
 };
 use crate::provider::{models::Pricing, reply::Mapping, signature::Scheme};

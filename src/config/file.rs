@@ -260,10 +260,11 @@ mod tests {
         let (mut fields, mut shown) = (Vec::new(), keys().map(str::to_owned).collect::<Vec<_>>());
         names("", &serde_json::to_value(&file).unwrap(), &mut fields);
         // Each sink of the example shows the keys of its own type: together they show all.
-        let of_any_sink = |name: &String| match name.strip_prefix("sinks.").and_then(|rest| rest.split_once('.')) {
-            Some((_, key)) => format!("sinks.*.{key}"),
-            None => name.clone(),
-        };
+        let of_any_sink =
+            |name: &String| match name.strip_prefix("sinks.").and_then(|rest| rest.split_once('.')) {
+                Some((_, key)) => format!("sinks.*.{key}"),
+                None => name.clone(),
+            };
         for names in [&mut fields, &mut shown] {
             *names = names.iter().map(of_any_sink).collect();
             names.sort();

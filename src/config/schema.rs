@@ -113,7 +113,9 @@ impl Schema {
 
     /// All keys that the sink of this name may have.
     pub(super) fn of_sink(&self, sink: &str) -> impl Iterator<Item = Key> {
-        self.of_sinks.iter().map(move |key| Key { name: format!("{SINKS}{sink}.{}", key.name), kind: key.kind })
+        self.of_sinks
+            .iter()
+            .map(move |key| Key { name: format!("{SINKS}{sink}.{}", key.name), kind: key.kind })
     }
 
     pub(super) fn find(&self, name: &str) -> Option<Key> {

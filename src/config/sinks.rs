@@ -35,8 +35,7 @@ const EVENTS: [EventKind; 16] = [
     EventKind::Failed,
     EventKind::Canceled,
 ];
-const USUAL: [EventKind; 4] =
-    [EventKind::Succeeded, EventKind::Failed, EventKind::Canceled, EventKind::Held];
+const USUAL: [EventKind; 4] = [EventKind::Succeeded, EventKind::Failed, EventKind::Canceled, EventKind::Held];
 
 /// Headers that the delivery sets itself, beside all that begin with `webhook-`.
 const OURS: [HeaderName; 6] = [
@@ -127,7 +126,8 @@ impl Reading<'_, '_> {
                 self.only(kind, &["command"]);
                 let command = f.command.clone().unwrap_or_default();
                 if command.first().is_none_or(|program| program.trim().is_empty()) {
-                    return self.reject("command", "must name a program: write [\"/usr/local/bin/on-video\"]");
+                    return self
+                        .reject("command", "must name a program: write [\"/usr/local/bin/on-video\"]");
                 }
                 Some(Target::Exec { command })
             }
@@ -232,7 +232,8 @@ impl Reading<'_, '_> {
         let Some(text) = &self.f.server else {
             return self.reject("server", "is not set: write \"nats://127.0.0.1:4222\"");
         };
-        let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "nats" | "tls") && url.has_host());
+        let url =
+            Url::parse(text).ok().filter(|url| matches!(url.scheme(), "nats" | "tls") && url.has_host());
         let Some(url) = url else {
             return self.reject("server", "is not a server: write \"nats://127.0.0.1:4222\" or \"tls://…\"");
         };
@@ -259,7 +260,8 @@ impl Reading<'_, '_> {
     fn events(&mut self) -> Option<Vec<EventKind>> {
         let Some(names) = &self.f.events else { return Some(USUAL.into()) };
         if names.is_empty() {
-            return self.reject("events", "is empty, so the sink would be told of nothing: remove it, or the sink");
+            return self
+                .reject("events", "is empty, so the sink would be told of nothing: remove it, or the sink");
         }
         let mut events = Vec::new();
         for name in names {
@@ -302,8 +304,10 @@ fn read_header(line: &str) -> Result<(HeaderName, HeaderValue), &'static str> {
     if OURS.contains(&name) || name.as_str().starts_with("webhook-") {
         return Err("holds a header that the delivery sets itself: remove it");
     }
-    let mut value: HeaderValue =
-        value.trim().parse().map_err(|_| "holds a value that no header can have: printable ASCII is wanted")?;
+    let mut value: HeaderValue = value
+        .trim()
+        .parse()
+        .map_err(|_| "holds a value that no header can have: printable ASCII is wanted")?;
     value.set_sensitive(true);
     Ok((name, value))
 }

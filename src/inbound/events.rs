@@ -5,6 +5,7 @@ use actix_web::{
     http::header,
     web::{Data, Path},
 };
+use serde::Serialize;
 
 use super::{
     Context,
@@ -12,11 +13,11 @@ use super::{
     jobs::{invalid_cursor, job_id},
     problem::Problem,
     stream::Follower,
-    view::{EventView, List},
+    view::EventView,
 };
 use crate::{
     lifecycle::EventKind,
-    store::{EventFilter, LogEntry},
+    store::{EventFilter, EventPage},
 };
 
 /// `GET /v1/events`
@@ -41,9 +42,7 @@ pub(super) async fn all(request: HttpRequest, context: Data<Context>) -> Result<
     let bounds = context.app.store().bounds().await?;
     // Who names no place wants to hear what happens from now on.
     let follower = Follower::new(context, filter, after.unwrap_or(bounds.newest));
-    let fits = after.is_none_or(|after| after <= bounds.newest && after + 1 >= bounds.oldest);
-    let follower = if fits { follower } else { follower.reset(bounds.oldest, bounds.newest) };
-    Ok(follower.respond(&request))
+    Ok(follower.within(bounds).respond())
 }
 
 /// `GET /v1/jobs/{id}/events`
@@ -54,33 +53,43 @@ pub(super) async fn of_job(
 ) -> Result<HttpResponse, Problem> {
     let mut params = Params::of(&request, &["after", "limit"]);
     let limit = params.limit();
-    let after = position(&request, &params)?.unwrap_or(0);
+    let after = position(&request, &params)?;
     params.finish()?;
-    let id = context.app.get(job_id(&id)?).await?.id;
-    if wants_stream(&request) {
-        return Ok(Follower::of_job(context, id, after).respond(&request));
+    let job = context.app.get(job_id(&id)?).await?;
+    if !wants_stream(&request) {
+        let filter = EventFilter { job: Some(job.id), ..EventFilter::default() };
+        return page(&context, after.unwrap_or(0), limit, filter).await;
     }
-    let filter = EventFilter { job: Some(id), ..EventFilter::default() };
-    page(&context, after, limit, filter).await
+    let follower = Follower::of_job(context.clone(), &job, after.unwrap_or(0)).await?;
+    if after.is_none() {
+        return Ok(follower.respond());
+    }
+    let follower = follower.within(context.app.store().bounds().await?);
+    // By this a browser knows not to come back.
+    Ok(if follower.is_finished().await? { HttpResponse::NoContent().finish() } else { follower.respond() })
 }
 
+/// A page of the log.
+#[derive(Serialize)]
+struct LogPage {
+    data: Vec<EventView>,
+    /// Continue after this; none when everything was read.
+    next_cursor: Option<String>,
+    /// The last event that was looked at, whether the filter let it through or not: `after` for whoever comes back later.
+    read_to: u64,
+}
+
+/// One read of the log, which looks at a bounded number of events: a filter that lets few through gives short pages.
 async fn page(
     context: &Context,
     after: u64,
     limit: usize,
     filter: EventFilter,
 ) -> Result<HttpResponse, Problem> {
-    let mut found: Vec<LogEntry> = Vec::new();
-    let (mut read_to, mut more) = (after, true);
-    // What is filtered out does not count.
-    while more && found.len() < limit {
-        let page = context.app.store().events(read_to, limit - found.len(), filter.clone()).await?;
-        found.extend(page.events);
-        (read_to, more) = (page.read_to, page.more);
-    }
+    let EventPage { events, read_to, more } = context.app.store().events(after, limit, filter).await?;
     let next_cursor = more.then(|| read_to.to_string());
-    let data: Vec<EventView> = found.into_iter().map(EventView::from).collect();
-    Ok(HttpResponse::Ok().json(List { data, next_cursor }))
+    let data = events.into_iter().map(EventView::from).collect();
+    Ok(HttpResponse::Ok().json(LogPage { data, next_cursor, read_to }))
 }
 
 /// After which event to begin. A browser that connects again sends the header, and it is the newer word.

@@ -10,7 +10,7 @@ use actix_web::{
 };
 use tracing_actix_web::{RequestId, RootSpanBuilder};
 
-use super::{kinds, problem::Problem};
+use super::{dropin, kinds, problem::Problem};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -20,12 +20,14 @@ pub(super) async fn finish(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let id = request.extensions().get::<RequestId>().map(ToString::to_string).unwrap_or_default();
+    let for_upstream = dropin::serves(request.request());
     let mut answer = next.call(request).await?.map_into_boxed_body();
     if let Some(problem) = answer.response().error().map(problem) {
         if problem.is_ours() {
             tracing::warn!(request_id = id, %problem, "a request failed");
         }
-        answer = answer.into_response(problem.response(&id));
+        let response = if for_upstream { problem.upstream_response(&id) } else { problem.response(&id) };
+        answer = answer.into_response(response);
     }
     let headers = answer.headers_mut();
     if let Ok(id) = HeaderValue::try_from(id) {

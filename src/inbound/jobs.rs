@@ -79,6 +79,7 @@ fn wish(body: Value, context: &Context) -> Result<NewRequest, Problem> {
     let notify = notify::read(&mut members, &context.guard);
     let new = NewRequest {
         input: members.take("input").unwrap_or_default(),
+        verbatim: false,
         tags: members.texts("tags").unwrap_or_default(),
         metadata: members.object("metadata").unwrap_or_default(),
         max_credits: members.number("max_credits"),
@@ -110,7 +111,7 @@ fn deadline(text: &str) -> Option<Deadline> {
     i64::try_from(span.as_millis()).ok().map(Deadline::After)
 }
 
-fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, Problem> {
+pub(super) fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, Problem> {
     let Some(value) = request.headers().get("idempotency-key") else { return Ok(None) };
     let key = value.to_str().map(str::to_owned);
     key.map(Some).map_err(|_| {
@@ -118,7 +119,7 @@ fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, Problem> {
     })
 }
 
-fn has_ended(job: &Job) -> bool {
+pub(super) fn has_ended(job: &Job) -> bool {
     matches!(job.phase, Phase::Settled { .. })
 }
 

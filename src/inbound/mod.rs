@@ -10,7 +10,9 @@ mod callbacks;
 mod conditional;
 mod decisions;
 mod deliveries;
+mod dropin;
 mod events;
+mod feed;
 mod fields;
 mod files;
 mod finish;
@@ -25,6 +27,7 @@ mod problem;
 mod routes;
 mod serve;
 mod sinks;
+mod sse;
 mod stats;
 mod stream;
 mod view;
@@ -43,9 +46,13 @@ use tracing_actix_web::TracingLogger;
 
 pub use auth::Keys;
 pub use callback::callback;
+pub use feed::Feed;
 pub use routes::api;
 
-use crate::{app::App, outbound::{archive::Archive, deliver::Sinks, egress::Guard}};
+use crate::{
+    app::App,
+    outbound::{archive::Archive, deliver::Sinks, egress::Guard},
+};
 
 /// What every request can reach.
 pub struct Context {
@@ -59,6 +66,8 @@ pub struct Context {
     pub sinks: Arc<Sinks>,
     /// Who may do what.
     pub keys: Keys,
+    /// The event log, read once for all who follow it.
+    pub feed: Feed,
     /// Cancelled when the process is about to stop: streams and waits end, new jobs are refused.
     pub stop: CancellationToken,
     /// The store is open and both listeners serve.

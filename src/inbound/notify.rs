@@ -14,7 +14,11 @@ use crate::{
 pub(super) fn read(members: &mut Members, guard: &Guard) -> Vec<Notify> {
     let Some(given) = members.take("notify") else { return Vec::new() };
     let Value::Array(given) = given else {
-        members.wrong("notify", "wrong_type", "notify must be an array of objects with a url and perhaps a secret");
+        members.wrong(
+            "notify",
+            "wrong_type",
+            "notify must be an array of objects with a url and perhaps a secret",
+        );
         return Vec::new();
     };
     let mut urls = Vec::new();
@@ -48,7 +52,9 @@ fn one(entry: Value, guard: &Guard) -> Result<Notify, Mistake> {
         Some(_) => return Err(mistake("/secret", "wrong_type", "secret must be a string")),
     };
     match entry.keys().next() {
-        Some(unknown) => Err((format!("/{unknown}"), "unknown_member", "there are url and secret alone".to_owned())),
+        Some(unknown) => {
+            Err((format!("/{unknown}"), "unknown_member", "there are url and secret alone".to_owned()))
+        }
         None => Ok(Notify { url, secret, format: NotifyFormat::Standard }),
     }
 }

@@ -11,6 +11,7 @@ use actix_web::{
     web,
 };
 use serde::Serialize;
+use serde_json::json;
 
 use super::{
     Context,
@@ -103,6 +104,28 @@ impl Problem {
             retryable: kind.retryable,
             errors: &self.errors,
         };
+        self.build("application/problem+json", &body)
+    }
+
+    /// The same in the shape of the upstream's errors, for clients that were written for it. All that is to be said is
+    /// in the message, since that is what such a client shows.
+    pub(super) fn upstream_response(&self, request_id: &str) -> HttpResponse {
+        let wrong: Vec<&str> = self.errors.iter().map(|error| error.detail.as_str()).collect();
+        let message = match wrong.is_empty() {
+            true => self.detail.clone(),
+            false => format!("{}: {}", self.detail, wrong.join("; ")),
+        };
+        let error = UpstreamError {
+            code: self.status.as_u16(),
+            message,
+            kind: upstream_kind(self.status),
+            reason: self.kind.slug,
+            request_id,
+        };
+        self.build("application/json", &json!({ "error": error }))
+    }
+
+    fn build(&self, content_type: &'static str, body: &impl Serialize) -> HttpResponse {
         let mut answer = HttpResponse::build(self.status);
         if self.closes {
             answer.force_close();
@@ -110,8 +133,31 @@ impl Problem {
         for header in &self.headers {
             answer.append_header(header.clone());
         }
-        let body = serde_json::to_vec(&body).unwrap_or_default();
-        answer.content_type("application/problem+json").body(body)
+        let body = serde_json::to_vec(body).unwrap_or_default();
+        answer.content_type(content_type).body(body)
+    }
+}
+
+/// The upstream's `error`: its documentation names the first three members.
+#[derive(Serialize)]
+struct UpstreamError<'a> {
+    code: u16,
+    message: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    /// Our name for the kind of problem.
+    reason: &'a str,
+    request_id: &'a str,
+}
+
+fn upstream_kind(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        401 | 403 => "authentication_error",
+        402 => "insufficient_credits",
+        404 => "not_found",
+        429 => "rate_limit_error",
+        500.. => "server_error",
+        _ => "invalid_request_error",
     }
 }
 

@@ -9,7 +9,7 @@ use actix_web::{
 
 use super::{
     auth::{self, Access},
-    callbacks, decisions, deliveries, events, files, health, jobs, metrics, openapi, pages, problem, sinks,
+    callbacks, decisions, deliveries, dropin, events, files, health, jobs, metrics, openapi, pages, problem, sinks,
     stats,
 };
 use crate::keys::Scope;
@@ -48,6 +48,8 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         post("/v1/sinks/{name}/recover", Key(Operate), sinks::recover),
         get("/v1/stats", Key(Read), stats::stats),
         get("/v1/models", Key(Read), stats::models),
+        post("/api/v1/videos/generations", Key(Submit), dropin::submit),
+        get("/api/v1/tasks/{id}", Key(Read), dropin::task),
         get("/media/{job_id}/{name}", Open, files::media),
         head("/media/{job_id}/{name}", Open, files::media),
         get("/livez", Open, health::live),

@@ -152,12 +152,21 @@ impl Delivery {
     ) -> impl Iterator<Item = Self> + 'a {
         let sinks = policy.sinks.iter().filter_map(move |rule| Self::owed(rule, &event, &policy.delivery));
         let own = (0..).zip(urls).filter(move |(_, url)| url.wants(event.kind));
-        sinks.chain(own.map(move |(at, url)| event.to(url.lane(), Some(at), &format!("notify:{at}"), &policy.delivery)))
+        sinks.chain(
+            own.map(move |(at, url)| {
+                event.to(url.lane(), Some(at), &format!("notify:{at}"), &policy.delivery)
+            }),
+        )
     }
 
     /// What `event` makes of this delivery, or nothing when it is late, repeated or not ours. Total and pure.
     #[must_use]
-    pub fn step(&self, event: &DeliveryEvent, now: Millis, policy: &DeliveryPolicy) -> Option<DeliveryChange> {
+    pub fn step(
+        &self,
+        event: &DeliveryEvent,
+        now: Millis,
+        policy: &DeliveryPolicy,
+    ) -> Option<DeliveryChange> {
         let mut next = Self { revision: self.revision + 1, ..self.clone() };
         let pending = self.state == DeliveryState::Pending;
         let said = match event {
@@ -209,7 +218,10 @@ impl Delivery {
                         (self.due_at, self.lease) = (Some(now.plus(wait)), None);
                         EventKind::DeliveryFailed
                     }
-                    None => self.exhausted(format!("{} tries failed, the last so: {}", self.failures, attempt.detail)),
+                    None => self.exhausted(format!(
+                        "{} tries failed, the last so: {}",
+                        self.failures, attempt.detail
+                    )),
                 }
             }
         }
@@ -253,7 +265,10 @@ impl Delivery {
         let must = |holds: bool, sentence| if holds { Ok(()) } else { Err(sentence) };
         must(self.due_at.is_some() == pending, "a delivery is due exactly when it is pending")?;
         must(self.lease.is_none() || pending, "only a pending delivery is claimed")?;
-        must(self.lease.is_none_or(|lease| lease <= self.revision), "a lease is a revision that was written")?;
+        must(
+            self.lease.is_none_or(|lease| lease <= self.revision),
+            "a lease is a revision that was written",
+        )?;
         must(self.tries.len() <= MAX_TRIES, "only the newest tries are kept")?;
         must(self.tries.len() <= self.attempts as usize, "a try was begun before it ended")?;
         must(!self.lane.is_empty(), "a delivery has a lane")

@@ -122,7 +122,9 @@ mod tests {
         for kind in [EventKind::Succeeded, EventKind::Failed, EventKind::Canceled] {
             assert!(wants(NotifyFormat::Standard, kind) && wants(NotifyFormat::Upstream, kind));
         }
-        assert!(wants(NotifyFormat::Standard, EventKind::Held) && !wants(NotifyFormat::Upstream, EventKind::Held));
+        assert!(
+            wants(NotifyFormat::Standard, EventKind::Held) && !wants(NotifyFormat::Upstream, EventKind::Held)
+        );
         assert!(!wants(NotifyFormat::Standard, EventKind::Stored));
     }
 }

@@ -64,7 +64,8 @@ impl DeliveryPolicy {
     /// and at least as long as the sink asked for, up to a day.
     pub(super) fn wait(&self, id: DeliveryId, failures: u32, retry_after: Option<i64>) -> Option<i64> {
         let scheduled = *self.schedule.get(failures as usize)?;
-        let own = scheduled.saturating_add(part(scheduled, (1.0 + chance(tail(id.as_bytes()), failures)) * SPREAD / 2.0));
+        let own = scheduled
+            .saturating_add(part(scheduled, (1.0 + chance(tail(id.as_bytes()), failures)) * SPREAD / 2.0));
         Some(retry_after.map_or(own, |asked| own.max(asked.clamp(0, 24 * HOUR))))
     }
 

@@ -48,7 +48,10 @@ impl SinkState {
             Answer::Refused => return None,
             Answer::Gone => failing.disabled(now, "it answered that it wants nothing any more".to_owned()),
             Answer::Failed { .. } if policy.disable_after > 0 && now.since(since) >= policy.disable_after => {
-                failing.disabled(now, format!("it has taken nothing for too long; the last try: {}", attempt.detail))
+                failing.disabled(
+                    now,
+                    format!("it has taken nothing for too long; the last try: {}", attempt.detail),
+                )
             }
             Answer::Failed { .. } => failing,
         };
@@ -72,7 +75,12 @@ impl SinkState {
     }
 
     fn entry(&self, delivery: &Delivery, time: Millis) -> EventRecord {
-        let unique = derived(&[b"sink.disabled", delivery.lane.as_bytes(), delivery.id.as_bytes(), &time.0.to_be_bytes()]);
+        let unique = derived(&[
+            b"sink.disabled",
+            delivery.lane.as_bytes(),
+            delivery.id.as_bytes(),
+            &time.0.to_be_bytes(),
+        ]);
         let data = json!({ "sink": delivery.lane, "why": self.why, "failing_since": self.failing_since });
         let kind = EventKind::SinkDisabled;
         EventRecord { id: EventId::new(time, &unique), kind, time, job_id: None, revision: None, data }

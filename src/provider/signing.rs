@@ -35,7 +35,9 @@ pub enum BadKey {
     #[error("what follows `whsec_` is not base64 (with its padding)")]
     NotBase64,
     /// An Ed25519 key.
-    #[error("`whsk_` and `whpk_` keys are asymmetric, and what is sent is signed with a shared secret: `whsec_…`")]
+    #[error(
+        "`whsk_` and `whpk_` keys are asymmetric, and what is sent is signed with a shared secret: `whsec_…`"
+    )]
     Asymmetric,
     /// A key that can be guessed.
     #[error("has {bytes} bytes read as {form}; {LEAST_BYTES} or more are wanted")]

@@ -124,7 +124,13 @@ fn sink(sinks: &Sinks, delivery: &Delivery, notify: Option<&Notify>) -> Result<A
 
 /// It fails by the schedule: a sink that is named again, or a corrected secret, still gets everything.
 fn unsent(message: &Message, why: String) -> Attempt {
-    Attempt { at: message.time, took: 0, answer: Answer::Failed { retry_after: None }, code: None, detail: why }
+    Attempt {
+        at: message.time,
+        took: 0,
+        answer: Answer::Failed { retry_after: None },
+        code: None,
+        detail: why,
+    }
 }
 
 impl Duties {

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::lifecycle::{
-    CallbackId, Change, Delivery, DeliveryEvent, DeliveryId, Duty, Event, EventKind,
-    EventRecord, Job, JobId, Millis, Policy, Status, TaskId,
+    CallbackId, Change, Delivery, DeliveryEvent, DeliveryId, Duty, Event, EventKind, EventRecord, Job, JobId,
+    Millis, Policy, Status, TaskId,
 };
 
 mod arrival;
@@ -20,7 +20,8 @@ pub mod transfer;
 pub use arrival::{Arrival, CallbackRecord, Changed, Heard, Judge, Judged, Verdict};
 pub use error::StoreError;
 pub use outbox::{
-    ClaimedDelivery, DeliveryChanged, DeliveryClaim, DeliveryCounts, DeliveryFilter, Lane, Render, Rendering, SinkRecord,
+    ClaimedDelivery, DeliveryChanged, DeliveryClaim, DeliveryCounts, DeliveryFilter, Lane, Render, Rendering,
+    SinkRecord,
 };
 
 /// Who a create call's idempotency key belongs to, and the key.

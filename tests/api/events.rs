@@ -1,50 +1,9 @@
 //! The event log as JSON and as a stream.
 
-use futures_util::StreamExt as _;
-use reqwest::{RequestBuilder, Response};
 use serde_json::{Value, json};
 
+use super::sse::{Message, Stream};
 use crate::support::{PATIENCE, World};
-
-/// A message of a stream: name, id, data.
-#[derive(Debug, PartialEq)]
-struct Message(String, Option<String>, Value);
-
-/// Reads a stream of server-sent events line by line.
-struct Stream {
-    body: futures_util::stream::BoxStream<'static, reqwest::Result<bytes::Bytes>>,
-    text: String,
-}
-
-impl Stream {
-    async fn open(request: RequestBuilder) -> Self {
-        let answer: Response = request.header("accept", "text/event-stream").send().await.unwrap();
-        assert_eq!(answer.status(), 200);
-        assert!(answer.headers()["content-type"].to_str().unwrap().starts_with("text/event-stream"));
-        Self { body: answer.bytes_stream().boxed(), text: String::new() }
-    }
-
-    /// The next message; none at the end.
-    async fn next(&mut self) -> Option<Message> {
-        loop {
-            if let Some(end) = self.text.find("\n\n") {
-                let block: String = self.text.drain(..end + 2).collect();
-                let field = |name: &str| {
-                    let line = block.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
-                    line.map(str::to_owned)
-                };
-                if let Some(data) = field("data") {
-                    let data = serde_json::from_str(&data).unwrap();
-                    return Some(Message(field("event").unwrap(), field("id"), data));
-                }
-                continue;
-            }
-            let chunk =
-                tokio::time::timeout(PATIENCE, self.body.next()).await.expect("the stream is silent")?;
-            self.text.push_str(std::str::from_utf8(&chunk.unwrap()).unwrap());
-        }
-    }
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_stream_of_a_job_tells_its_whole_story_and_ends_with_done() {

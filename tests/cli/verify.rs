@@ -76,7 +76,10 @@ fn what_can_be_told_is_told() {
     let with_break = signature(at, &format!("{BODY}\n"));
     let cases = [
         (verify(SECRET, at, &raw, BODY), "secret 1 taken byte for byte"),
-        (verify(SECRET, at, &signature(at, BODY), &format!("{BODY}\r\n")), "without the line break at its end"),
+        (
+            verify(SECRET, at, &signature(at, BODY), &format!("{BODY}\r\n")),
+            "without the line break at its end",
+        ),
         (verify(SECRET, at, &with_break, BODY), "with a line break at its end"),
         (verify(SECRET, at, "v1a,AAAA", BODY), "holds no `v1,` signature"),
     ];
@@ -101,7 +104,9 @@ fn a_timestamp_outside_the_tolerance_is_wrong_and_the_signature_still_right() {
 
 #[test]
 fn a_secret_that_is_none_is_a_mistake_of_the_command_line_and_not_repeated() {
-    for (secret, reason) in [("whsec_canary!", "not base64"), ("canary", "24 or more"), ("whpk_canary", "asymmetric")] {
+    for (secret, reason) in
+        [("whsec_canary!", "not base64"), ("canary", "24 or more"), ("whpk_canary", "asymmetric")]
+    {
         let run = verify(secret, now(), "v1,AAAA", BODY).assert().code(2);
         let text = String::from_utf8(run.get_output().stderr.clone()).unwrap();
         assert!(text.contains("secret 1 cannot be used") && text.contains(reason), "{text}");

@@ -122,7 +122,9 @@ fn no_message_repeats_a_secret() {
         webhook().env("REELHOOK_SINKS__APP__HEADERS", &format!("no name: {canary}")),
         webhook().env("REELHOOK_SINKS__APP__HEADERS", &format!("webhook-id: {canary}")),
         webhook().env("REELHOOK_SINKS__APP__URL", &format!("https://user:{canary}@x.de")),
-        Setup::with(&format!("[sinks.bus]\ntype = \"nats\"\nserver = \"nats://u:{canary}@x\"\nsubject = \"x\"")),
+        Setup::with(&format!(
+            "[sinks.bus]\ntype = \"nats\"\nserver = \"nats://u:{canary}@x\"\nsubject = \"x\""
+        )),
     ];
     for setup in setups {
         let error = setup.try_load().unwrap_err();

@@ -36,7 +36,10 @@ fn a_sink_may_have_its_own() {
                  secrets = [\"correct horse battery staple\", \"correct horse battery stable\"]";
     let config = sink("webhook", lines).load().config;
     let sink = &config.sinks["app"];
-    assert_eq!((sink.timeout, sink.concurrency, sink.format), (Duration::from_secs(60), 1, Format::CloudEvents));
+    assert_eq!(
+        (sink.timeout, sink.concurrency, sink.format),
+        (Duration::from_secs(60), 1, Format::CloudEvents)
+    );
     assert_eq!(sink.events, [EventKind::Held, EventKind::Created]);
     let Target::Webhook { secrets, headers, .. } = &sink.target else { panic!("{sink:?}") };
     assert_eq!(headers["x-key"], "a: b");
@@ -136,7 +139,10 @@ fn a_build_without_nats_says_so() {
 fn a_secret_and_secrets_are_one_too_many() {
     let two = "secret = \"correct horse battery staple\"\nsecrets = [\"correct horse battery stable\"]";
     let problem = Setup::with(&format!("{WEBHOOK}{two}")).only_problem();
-    assert_eq!(problem, "sinks.app.secrets (file reelhook.toml:5): is set, and so is `sinks.app.secret`: keep one");
+    assert_eq!(
+        problem,
+        "sinks.app.secrets (file reelhook.toml:5): is set, and so is `sinks.app.secret`: keep one"
+    );
 }
 
 #[test]
@@ -146,7 +152,10 @@ fn what_is_no_sink_is_told() {
         ("[sinks]\nurl = \"x\"", "sinks.url (file reelhook.toml:2): is not a sink"),
         ("[[sinks]]\ntype = \"stdout\"", "sinks (file reelhook.toml:1): is a section"),
         ("[sinks.App]\ntype = \"stdout\"", "sinks.App.type (file reelhook.toml:2): the name of a sink is"),
-        ("[sinks.\"a b\"]\ntype = \"stdout\"", "sinks.\"a b\".type (file reelhook.toml:2): the name of a sink"),
+        (
+            "[sinks.\"a b\"]\ntype = \"stdout\"",
+            "sinks.\"a b\".type (file reelhook.toml:2): the name of a sink",
+        ),
         ("sinks.app.type.x = 1", "sinks.app.type.x (file reelhook.toml:1): a sink has no such key"),
     ];
     for (text, start) in cases {
@@ -156,7 +165,9 @@ fn what_is_no_sink_is_told() {
     assert!(Setup::with("[sinks]").try_load().is_ok());
     let problem = Setup::new().env("REELHOOK_SINKS__APP__ULR", "x").only_problem();
     assert!(problem.ends_with("did you mean `REELHOOK_SINKS__APP__URL`?"), "{problem}");
-    assert!(Setup::new().env("REELHOOK_SINKS__APP", "x").only_problem().contains("there is no such variable"));
+    assert!(
+        Setup::new().env("REELHOOK_SINKS__APP", "x").only_problem().contains("there is no such variable")
+    );
 }
 
 #[test]

@@ -78,7 +78,8 @@ async fn the_exit_code_decides_and_the_end_of_the_standard_error_is_told() {
 
 #[tokio::test]
 async fn of_a_flood_on_the_standard_error_the_end_is_kept() {
-    let script = "i=0; while [ $i -lt 20000 ]; do echo äöü line $i; i=$((i+1)); done >&2; echo END >&2; exit 1";
+    let script =
+        "i=0; while [ $i -lt 20000 ]; do echo äöü line $i; i=$((i+1)); done >&2; echo END >&2; exit 1";
     let attempt = send(shell(script, &[])).await;
     assert!(attempt.detail.starts_with("exit 1: ") && attempt.detail.ends_with("END"), "{attempt:?}");
     assert!((290..=300).contains(&attempt.detail.chars().count()), "{attempt:?}");

@@ -75,9 +75,7 @@ async fn a_server_that_comes_back_is_found_again_and_nothing_is_published_unseen
     assert_eq!(sink.send(&message()).await.answer, Answer::Delivered);
     server.stop();
     // The client notices in its own time; what is sent until then is not acknowledged.
-    let lost = async {
-        while sink.send(&message()).await.answer == Answer::Delivered {}
-    };
+    let lost = async { while sink.send(&message()).await.answer == Answer::Delivered {} };
     tokio::time::timeout(PATIENT, lost).await.expect("a dead server acknowledges nothing");
     server.start_again();
     let back = async {
@@ -100,5 +98,8 @@ async fn a_token_or_a_user_lets_us_in_and_nothing_else_does() {
         assert!(admitted.detail.starts_with("no stream holds"), "{admitted:?}");
     }
     let nonsense = send(bus("nats://127.0.0.1:1", Some("-----BEGIN nonsense"))).await;
-    assert!(nonsense.detail.contains("no .creds file") && !nonsense.detail.contains("nonsense"), "{nonsense:?}");
+    assert!(
+        nonsense.detail.contains("no .creds file") && !nonsense.detail.contains("nonsense"),
+        "{nonsense:?}"
+    );
 }

@@ -40,7 +40,8 @@ async fn what_the_operator_allows_is_reached_and_signed_by_the_job_s_secret_or_t
     let receiver = Receiver::start(Reply::new("200 OK", "")).await;
     let sinks = sinks_with(webhook(NOBODY), &["127.0.0.0/8"]);
     let own = "whsec_b3duIG93biBvd24gb3duIG93biBvd24gb3du";
-    for (secret, verifies) in [(Some(own.into()), own.to_owned()), (None, kept().expose_secret().to_owned())] {
+    for (secret, verifies) in [(Some(own.into()), own.to_owned()), (None, kept().expose_secret().to_owned())]
+    {
         let sink = sinks.notify(&receiver.url(), secret.as_ref()).unwrap();
         assert_eq!(sink.send(&message()).await.answer, Answer::Delivered);
         let received = receiver.received().pop().unwrap();

@@ -6,9 +6,9 @@ use secrecy::{ExposeSecret, SecretString};
 use standardwebhooks::Webhook;
 
 use crate::{
-    kept, message, send, settings, sink,
+    kept, message,
     receiver::{Received, Receiver, Reply},
-    webhook,
+    send, settings, sink, webhook,
 };
 
 /// Has the reference library verify a request, time included.

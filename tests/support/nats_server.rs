@@ -63,8 +63,10 @@ fn run(dir: &TempDir, port: &str, arguments: &[&str]) -> (Child, u16) {
     let ports = dir.path().join(format!("nats-server_{}.ports", child.id()));
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
-        let told: serde_json::Value =
-            std::fs::read(&ports).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+        let told: serde_json::Value = std::fs::read(&ports)
+            .ok()
+            .and_then(|text| serde_json::from_slice(&text).ok())
+            .unwrap_or_default();
         if let Some(url) = told["nats"][0].as_str() {
             return (child, url.rsplit(':').next().unwrap().parse().unwrap());
         }

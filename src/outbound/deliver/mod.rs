@@ -126,7 +126,8 @@ fn named_sink(
             if keys.is_empty() {
                 keys.push(default_key.clone());
             }
-            let webhook = webhook::Named { url: url.clone(), client: client.clone(), headers: headers.clone() };
+            let webhook =
+                webhook::Named { url: url.clone(), client: client.clone(), headers: headers.clone() };
             clocked(clock, Webhook::named(webhook, keys, *format, *timeout, clock.clone()))
         }
         Target::Exec { command } => clocked(clock, Exec::new(command.clone(), *timeout)),
@@ -209,7 +210,8 @@ fn content_type(format: Format) -> &'static str {
 
 /// `15s`, `1m 30s`.
 fn span(duration: Duration) -> String {
-    jiff::SignedDuration::try_from(duration).map_or_else(|_| format!("{duration:?}"), |span| format!("{span:#}"))
+    jiff::SignedDuration::try_from(duration)
+        .map_or_else(|_| format!("{duration:?}"), |span| format!("{span:#}"))
 }
 
 #[cfg(test)]

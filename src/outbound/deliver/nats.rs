@@ -89,7 +89,10 @@ impl Nats {
 impl Way for Nats {
     async fn hand_over(&self, message: &Message) -> Outcome {
         tokio::time::timeout(self.timeout, self.publish(message)).await.unwrap_or_else(|_| {
-            Outcome::failed(format!("no acknowledgement within {}; it may be in the stream", span(self.timeout)))
+            Outcome::failed(format!(
+                "no acknowledgement within {}; it may be in the stream",
+                span(self.timeout)
+            ))
         })
     }
 }
@@ -100,7 +103,9 @@ fn options(credentials: &str) -> std::io::Result<ConnectOptions> {
         return ConnectOptions::with_credentials(credentials);
     }
     Ok(match credentials.split_once(':') {
-        Some((user, password)) => ConnectOptions::with_user_and_password(user.to_owned(), password.to_owned()),
+        Some((user, password)) => {
+            ConnectOptions::with_user_and_password(user.to_owned(), password.to_owned())
+        }
         None => ConnectOptions::with_token(credentials.to_owned()),
     })
 }

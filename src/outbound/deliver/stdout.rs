@@ -52,7 +52,9 @@ impl Way for Stdout {
             Ok(Err(error)) => Outcome::failed(format!("cannot write to the standard output: {error}")),
             Err(_) => {
                 let waited = span(self.timeout);
-                Outcome::failed(format!("nobody read the standard output for {waited}; the line may still be written"))
+                Outcome::failed(format!(
+                    "nobody read the standard output for {waited}; the line may still be written"
+                ))
             }
         }
     }

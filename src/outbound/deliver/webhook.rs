@@ -115,7 +115,8 @@ impl Webhook {
     /// A receiver that quotes our headers must not bring what they hold into a record or a log.
     fn without_secrets(&self, text: String) -> String {
         let Road::Named(Named { headers, .. }) = &self.road else { return text };
-        let secrets = headers.values().filter_map(|value| value.to_str().ok()).flat_map(str::split_whitespace);
+        let secrets =
+            headers.values().filter_map(|value| value.to_str().ok()).flat_map(str::split_whitespace);
         // `Bearer` and the like are no secrets, and nothing so short is.
         let secrets = secrets.filter(|secret| secret.len() >= 8);
         secrets.fold(text, |text, secret| text.replace(secret, "[redacted]"))
@@ -142,7 +143,8 @@ fn judge(response: &Response) -> (Answer, String) {
         410 => (Answer::Gone, "the receiver wants nothing any more".to_owned()),
         429 | 503 => {
             let wait = retry_after(response.headers()).map(|wait| wait.min(MAX_RETRY_AFTER));
-            let meaning = wait.map(|wait| format!("asks to wait {}", span(Duration::from_secs(wait.as_secs()))));
+            let meaning =
+                wait.map(|wait| format!("asks to wait {}", span(Duration::from_secs(wait.as_secs()))));
             let retry_after = wait.and_then(|wait| i64::try_from(wait.as_millis()).ok());
             (Answer::Failed { retry_after }, meaning.unwrap_or_default())
         }
@@ -175,7 +177,10 @@ async fn read(mut response: Response) -> String {
         while let Ok(Some(chunk)) = response.chunk().await {
             body.extend_from_slice(&chunk);
             if body.len() > MAX_ANSWER {
-                return Some(format!("the answer is longer than {} KiB and was not read on", MAX_ANSWER / 1024));
+                return Some(format!(
+                    "the answer is longer than {} KiB and was not read on",
+                    MAX_ANSWER / 1024
+                ));
             }
         }
         None

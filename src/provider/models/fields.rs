@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::FieldError;
+use super::{FieldError, Misspelt};
 
 /// So alike, 0 to 1, are a field and what it was most likely meant to be.
 const ALIKE: f64 = 0.75;
@@ -114,13 +114,20 @@ impl<'a> Fields<'a> {
         value.as_array()
     }
 
-    /// A field that is almost a `documented` one is wrong; a notice names those that are like none.
-    pub(super) fn undocumented(&mut self, model: &str, documented: &[&'static str]) -> Vec<String> {
+    /// A field that is almost a `documented` one is wrong, unless a notice will do; one names those that are like none.
+    pub(super) fn undocumented(
+        &mut self,
+        model: &str,
+        documented: &[&'static str],
+        misspelt: Misspelt,
+    ) -> Vec<String> {
         let body = self.body;
         let given = body.iter().filter(|(_, value)| !value.is_null()).map(|(name, _)| name.as_str());
         let (mut notices, mut more) = (Vec::new(), 0);
         for name in given.filter(|name| !documented.contains(name)) {
-            if let Some(meant) = closest(name, documented) {
+            if misspelt == Misspelt::Refused
+                && let Some(meant) = closest(name, documented)
+            {
                 let detail = format!("{model} has no field `{name}`; did you mean `{meant}`?");
                 self.wrong(&pointer_token(name), "unknown_field", detail);
             } else if notices.len() < NAMED {

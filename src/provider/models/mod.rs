@@ -88,6 +88,34 @@ pub struct FieldError {
 /// # Errors
 /// Every broken rule, not only the first.
 pub fn check(input: &Value, default_model: &str, pricing: &Pricing) -> Result<Checked, Vec<FieldError>> {
+    judge(input, default_model, pricing, Misspelt::Refused)
+}
+
+/// As [`check`], of a body that the upstream takes as it is: what looks like a typing error passes with a notice.
+///
+/// # Errors
+/// Every other broken rule.
+pub fn check_verbatim(
+    input: &Value,
+    default_model: &str,
+    pricing: &Pricing,
+) -> Result<Checked, Vec<FieldError>> {
+    judge(input, default_model, pricing, Misspelt::Noticed)
+}
+
+/// What becomes of a field that is almost a documented one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Misspelt {
+    Refused,
+    Noticed,
+}
+
+fn judge(
+    input: &Value,
+    default_model: &str,
+    pricing: &Pricing,
+    misspelt: Misspelt,
+) -> Result<Checked, Vec<FieldError>> {
     let Some(body) = input.as_object() else {
         return Err(vec![FieldError {
             pointer: "/input".into(),
@@ -108,8 +136,10 @@ pub fn check(input: &Value, default_model: &str, pricing: &Pricing) -> Result<Ch
         KLING_3 => check_kling(&mut fields, pricing),
         _ => check_undocumented(&mut fields, model),
     };
-    let notices =
-        if model.name == KLING_3 { fields.undocumented(KLING_3, &KLING_FIELDS) } else { Vec::new() };
+    let notices = match model.name {
+        KLING_3 => fields.undocumented(KLING_3, &KLING_FIELDS, misspelt),
+        _ => Vec::new(),
+    };
     if !fields.errors.is_empty() {
         return Err(fields.errors);
     }

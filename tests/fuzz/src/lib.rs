@@ -20,8 +20,8 @@ use futures_util::future::LocalBoxFuture;
 use reelhook::{
     clock::Clock,
     config::Config,
-    inbound::{Context, Keys},
-    outbound::archive::Archive,
+    inbound::{Context, Feed, Keys},
+    outbound::{archive::Archive, egress::Guard},
     sandbox::{self, Options, Sandbox},
     server::{Listeners, Server},
 };
@@ -111,11 +111,14 @@ async fn start(dir: &TempDir, adjust: impl FnOnce(&mut Config)) -> (Server, Sand
     let listeners = Listeners::bind(&config).expect("ports");
     let (archive, keys) = (Archive::open(&config.storage).await.expect("an archive"), Keys::load(&config));
     let server = Server::start(config, Clock::system(), listeners).await.expect("a server");
+    let stop = CancellationToken::new();
     let context = Context {
         app: Arc::clone(server.app()),
         archive: Arc::new(archive),
         keys: keys.expect("no keys"),
-        stop: CancellationToken::new(),
+        guard: Guard::new(server.app().config().egress.allow.clone()),
+        feed: Feed::start(Arc::clone(server.app()), stop.clone()),
+        stop,
         ready: Arc::new(AtomicBool::new(true)),
     };
     (server, sandbox, context)
