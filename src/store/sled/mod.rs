@@ -42,7 +42,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use sled::{Db, Tree};
+use sled::Tree;
 use tokio::sync::watch;
 
 use self::{
@@ -72,7 +72,6 @@ use crate::{
 /// A store in a folder.
 #[derive(Debug)]
 pub struct SledStore {
-    db: Db,
     tree: Tree,
     committer: Committer,
     published: Arc<Published>,
@@ -316,8 +315,8 @@ impl Store for SledStore {
     }
 
     async fn size(&self) -> Result<Option<u64>, StoreError> {
-        let db = self.db.clone();
-        self.reading(move |_| db.size_on_disk().map(Some).map_err(engine)).await
+        let folder = self.space.path().to_owned();
+        self.reading(move |_| Ok(space::taken(&folder).ok())).await
     }
 
     async fn booked(&self, now: Millis) -> Result<Booked, StoreError> {

@@ -78,9 +78,9 @@ fn open_here(config: &config::Store, now: Millis, policy: &Policy) -> Result<Sle
     let tree: Tree = (*db).clone();
     let Recalled { state, owed, pending } = recall(&tree)?;
     let published = Arc::new(Published::new(&state));
-    let committer = Committer::start(db.clone(), synced, state, Arc::clone(&published)).map_err(io)?;
+    let committer = Committer::start(db, synced, state, Arc::clone(&published)).map_err(io)?;
     let space = Space::new(path.clone(), config.min_free);
-    let store = SledStore { db, tree, committer, published, space, oldest: Oldest::default() };
+    let store = SledStore { tree, committer, published, space, oldest: Oldest::default() };
     for owed in owed.chunks(OWED_AT_ONCE) {
         let owed = owed.to_vec();
         store.committer.judge_blocking(move |txn| {

@@ -1,7 +1,8 @@
 //! The free space of the disk: writes stop before sled meets a full one, which it does not survive.
 
 use std::{
-    path::PathBuf,
+    fs, io,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
@@ -26,6 +27,11 @@ impl Space {
     /// `min_free` in bytes; 0 is no limit.
     pub(super) fn new(path: PathBuf, min_free: u64) -> Self {
         Self { path, min_free, base: Instant::now(), next: AtomicU64::new(0), free: AtomicU64::new(u64::MAX) }
+    }
+
+    /// The folder that the store is in.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     fn free(&self) -> u64 {
@@ -57,6 +63,11 @@ impl Space {
     pub(super) fn for_work_under_way(&self) -> Result<(), StoreError> {
         self.at_least(self.min_free)
     }
+}
+
+/// Bytes of the files in a folder.
+pub(super) fn taken(folder: &Path) -> io::Result<u64> {
+    fs::read_dir(folder)?.try_fold(0, |sum, entry| Ok(sum + entry?.metadata()?.len()))
 }
 
 #[cfg(test)]
