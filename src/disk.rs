@@ -5,7 +5,7 @@
 
 use std::{
     fmt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -129,6 +129,12 @@ impl Disk {
     pub fn new(role: Role, folder: PathBuf, mark: PathBuf, min_free: u64, fresh_for: Duration) -> Self {
         let marked = std::fs::read(&mark).ok();
         Self { role, folder, mark, marked, min_free, fresh_for, last: Mutex::default() }
+    }
+
+    /// The folder on it.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Whether it is there and can be written.

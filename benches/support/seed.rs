@@ -8,8 +8,8 @@ use std::{
 use futures_util::{StreamExt, TryStreamExt, stream};
 use reelhook::{
     lifecycle::{
-        Awaiting, Cost, DeliveryPolicy, FetchPolicy, Job, JobId, Link, Millis, NewJob, Output, Phase, Policy,
-        PollPolicy, Task, TaskId, Why,
+        Awaiting, Cost, DeliveryPolicy, Experience, FetchPolicy, Job, JobId, Link, Millis, NewJob, Output,
+        Phase, Policy, PollPolicy, Task, TaskId, Why,
     },
     store::{Insert, Limits, Store, sled::SledStore},
 };
@@ -154,6 +154,7 @@ fn policy() -> Policy {
         submit_lease: 65_000,
         unknown_wait: day,
         probe_after: 15_000,
+        experience: Experience::default(),
         poll: PollPolicy {
             first_after: 20_000,
             overdue_after: day,

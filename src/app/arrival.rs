@@ -1,7 +1,5 @@
 //! A callback arrives: it is a hint, so it is remembered and makes our own question due.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
@@ -80,13 +78,13 @@ impl App {
                 delivery_id,
                 body: incoming.body,
                 now: self.now(),
-                policy: Arc::clone(&self.policy),
+                policy: self.policy(),
                 judge: Box::new(judge),
             })
             .await?;
         trace::callback(id, heard.verdict);
         if let Some(changed) = &heard.changed {
-            trace::changed(&changed.before, &changed.after);
+            self.noticed(&changed.before, &changed.after).await;
         }
         Ok(Arrived { verdict: heard.verdict, challenge })
     }

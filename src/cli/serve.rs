@@ -15,6 +15,7 @@ use super::{
     config::{load_with, warnings},
     exit::{Exit, Failure},
     output::Output,
+    supervisor::Supervisor,
 };
 
 #[derive(Debug, clap::Args)]
@@ -47,7 +48,9 @@ pub(crate) async fn run(args: Args, _output: &Output) -> Result<(), Failure> {
         hold_restored(&loaded.config, &Clock::system()).await.map_err(failure)?;
     }
     let server = start(loaded.config, listeners).await?;
+    let supervisor = Supervisor::ready(server.app());
     until_told_to_end().await?;
+    supervisor.stopping();
     server.stop().await;
     Ok(())
 }

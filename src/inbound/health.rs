@@ -1,15 +1,12 @@
-//! For whoever watches the process: alive, ready, and how it does.
+//! For whoever watches the process: alive and ready.
 
 use std::sync::atomic::Ordering;
 
 use actix_web::{HttpRequest, HttpResponse, web::Data};
-use metrics::gauge;
 use serde_json::{Value, json};
 
 use super::{Context, fields::Params, problem::Problem};
-use crate::{disk::Report, telemetry};
-
-const PHASES: [&str; 7] = ["queued", "sending", "unknown", "held", "awaiting", "fetching", "done"];
+use crate::disk::Report;
 
 /// `GET /livez`: the process answers.
 pub(super) async fn live() -> HttpResponse {
@@ -59,45 +56,11 @@ fn disk(report: &Report) -> Value {
     })
 }
 
-fn refuses(report: &Report) -> Option<&'static str> {
+/// What a disk does not take at the moment.
+pub(super) fn refuses(report: &Report) -> Option<&'static str> {
     match report {
         Report { no_writes: Some(_), .. } => Some("everything"),
         Report { no_new_work: Some(_), .. } => Some("new_work"),
         _ => None,
-    }
-}
-
-/// `GET /metrics`: Prometheus text.
-pub(super) async fn metrics(context: Data<Context>) -> Result<HttpResponse, Problem> {
-    let counts = context.app.store().counts().await?;
-    for phase in PHASES {
-        gauge!("reelhook_jobs", "phase" => phase).set(counts.phase(phase) as f64);
-    }
-    gauge!("reelhook_deliveries_pending").set(counts.owed as f64);
-    for sink in context.app.sinks().await? {
-        let disabled = f64::from(u8::from(sink.state.disabled_at.is_some()));
-        gauge!("reelhook_sink_disabled", "sink" => sink.name).set(disabled);
-    }
-    gauge!("reelhook_submits_paused").set(f64::from(u8::from(context.app.pause().is_some())));
-    for report in context.app.store().disk().into_iter().chain([context.archive.disk()]) {
-        measure(&report);
-    }
-    let text = telemetry::recorder().map(|recorder| {
-        recorder.run_upkeep();
-        recorder.render()
-    });
-    Ok(HttpResponse::Ok()
-        .content_type("text/plain; version=0.0.4; charset=utf-8")
-        .body(text.unwrap_or_default()))
-}
-
-fn measure(report: &Report) {
-    let disk = report.role.as_str();
-    // A disk that is gone has no room.
-    gauge!("reelhook_disk_free_bytes", "disk" => disk).set(report.free.unwrap_or(0) as f64);
-    gauge!("reelhook_disk_min_free_bytes", "disk" => disk).set(report.min_free as f64);
-    for what in ["new_work", "everything"] {
-        let refused = refuses(report) == Some("everything") || refuses(report) == Some(what);
-        gauge!("reelhook_disk_refuses", "disk" => disk, "what" => what).set(f64::from(u8::from(refused)));
     }
 }

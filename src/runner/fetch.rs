@@ -1,6 +1,9 @@
 //! The copy: every output into the archive, then the manifest, then the job may be called succeeded.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
+use metrics::{counter, histogram};
 use tokio_util::sync::CancellationToken;
 
 use super::{Duties, duties::millis};
@@ -82,7 +85,10 @@ impl Duties {
             let (None, Some(link)) = (&output.file, &output.link) else { continue };
             let (job_id, url) = (id.to_string(), link.url.clone());
             chaos::pass(Point::FetchBegins);
-            let event = match get(Order { job_id, index, url, key: key.to_owned() }).await {
+            let begun = self.app.clock().elapsed();
+            let fetched = get(Order { job_id, index, url, key: key.to_owned() }).await;
+            count(&fetched, self.app.clock().elapsed().saturating_sub(begun));
+            let event = match fetched {
                 Ok(stored) => {
                     chaos::pass(Point::FetchEnds);
                     Event::Fetched { index, file: file(stored), lease }
@@ -131,6 +137,27 @@ impl Duties {
 /// When a job was created, as the archive's keys have it.
 pub(super) fn timestamp(at: Millis) -> Timestamp {
     Timestamp::from_millisecond(at.0).unwrap_or_default()
+}
+
+fn count(fetched: &Result<Stored, Fault>, took: Duration) {
+    let result = match fetched {
+        Ok(stored) => {
+            counter!("reelhook_downloaded_bytes_total").increment(stored.bytes);
+            histogram!("reelhook_download_seconds").record(took);
+            "stored"
+        }
+        Err(Fault::LinkRefused { .. }) => "refused",
+        Err(Fault::Denied(_)) => "denied",
+        Err(Fault::NotVideo(_)) => "not_video",
+        Err(Fault::TooLarge { .. }) => "too_large",
+        Err(Fault::Upstream { .. }) => "upstream",
+        Err(Fault::Busy) => "busy",
+        Err(Fault::Network(_)) => "network",
+        Err(Fault::Storage(_)) => "storage",
+        Err(Fault::NoSpace(_)) => "no_space",
+        Err(Fault::Stopped) => "stopped",
+    };
+    counter!("reelhook_downloads_total", "result" => result).increment(1);
 }
 
 fn file(stored: Stored) -> StoredFile {

@@ -103,6 +103,7 @@ impl Running {
         for (duty, slots) in lanes {
             runner.tasks.spawn(Arc::clone(&runner).lane(duty, slots));
         }
+        runner.tasks.spawn(Arc::clone(&runner).recall());
         runner.tasks.spawn(Arc::clone(&runner).deliver());
         runner.tasks.spawn(Arc::clone(&runner).watch_the_clock());
         Self { runner }
@@ -156,6 +157,14 @@ impl Runner {
                     tokio::time::sleep(STORE_PAUSE).await;
                 }
             }
+        }
+    }
+
+    /// Beside the lanes: a long store is no reason to start late.
+    async fn recall(self: Arc<Self>) {
+        let recalled = self.duties.stop.run_until_cancelled(self.app.recall()).await;
+        if let Some(Err(error)) = recalled {
+            warn!(%error, "what earlier jobs taught was not read; it is learned anew");
         }
     }
 

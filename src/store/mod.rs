@@ -1,5 +1,7 @@
 //! What is remembered, and how durably. [`Store`] is the contract; every adapter passes the same conformance list.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -205,9 +207,9 @@ pub struct Page<T> {
 #[serde(default)]
 pub struct Counts {
     /// Open jobs and settled ones (`done`), by the phase's name.
-    pub phases: std::collections::BTreeMap<String, u64>,
+    pub phases: BTreeMap<String, u64>,
     /// Settled jobs, by status.
-    pub outcomes: std::collections::BTreeMap<String, u64>,
+    pub outcomes: BTreeMap<String, u64>,
     /// Deliveries that are owed.
     #[serde(skip_serializing_if = "nothing")]
     pub owed: u64,
@@ -348,6 +350,9 @@ pub trait Store: Send + Sync + 'static {
     /// Durable events after `after`, oldest first.
     async fn events(&self, after: u64, limit: usize, filter: EventFilter) -> Result<EventPage, StoreError>;
 
+    /// Appends an event that is no change of a job to the log. Durable when it returns.
+    async fn log(&self, event: EventRecord) -> Result<(), StoreError>;
+
     /// The durable ends of the log.
     async fn bounds(&self) -> Result<LogBounds, StoreError>;
 
@@ -356,6 +361,31 @@ pub trait Store: Send + Sync + 'static {
 
     /// How many jobs are where.
     async fn counts(&self) -> Result<Counts, StoreError>;
+
+    /// When the oldest job was created, of each phase but `done` that has one, by the phase's name.
+    async fn oldest(&self) -> Result<BTreeMap<String, Millis>, StoreError> {
+        let mut oldest = BTreeMap::new();
+        for phase in self.counts().await?.phases.into_keys().filter(|phase| phase != "done") {
+            let filter = JobFilter { phase: Some(phase.clone()), ..JobFilter::default() };
+            let mut before = None;
+            loop {
+                let page = self.list(filter.clone(), before, 250).await?;
+                if let Some(job) = page.items.last() {
+                    oldest.insert(phase.clone(), job.created_at);
+                }
+                before = page.read_to.filter(|_| page.more).map(JobId::from_bytes);
+                if before.is_none() {
+                    break;
+                }
+            }
+        }
+        Ok(oldest)
+    }
+
+    /// Bytes that the store takes, where that is known.
+    async fn size(&self) -> Result<Option<u64>, StoreError> {
+        Ok(None)
+    }
 
     /// What is booked in the day and month of `now`.
     async fn booked(&self, now: Millis) -> Result<Booked, StoreError>;

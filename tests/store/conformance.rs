@@ -55,6 +55,8 @@ macro_rules! conformance {
             jobs_are_listed_newest_first_in_pages_without_repeats
             jobs_are_found_by_every_filter
             the_counts_follow_every_change_and_survive_reopening
+            an_event_about_no_job_is_numbered_among_the_others
+            the_oldest_open_job_of_each_phase_is_known_whatever_ends_before_it
             a_kept_value_never_changes
             a_change_wakes_who_registered_before
             what_is_owed_is_found_by_its_lane_and_survives_reopening

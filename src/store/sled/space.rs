@@ -1,6 +1,10 @@
 //! The room that the store has: writes stop before sled meets a full disk, which it does not survive.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use super::open::owner_file;
 use crate::{
@@ -22,6 +26,11 @@ impl Space {
         Self(Disk::new(Role::Store, path, mark, min_free, FRESH))
     }
 
+    /// The folder that the store is in.
+    pub(super) fn path(&self) -> &Path {
+        self.0.folder()
+    }
+
     /// Whether new work may be taken on.
     pub(super) fn for_new_work(&self) -> Result<(), StoreError> {
         Ok(self.0.ensure_room_for_new_work()?)
@@ -35,4 +44,9 @@ impl Space {
     pub(super) fn report(&self) -> Report {
         self.0.report()
     }
+}
+
+/// Bytes of the files in a folder.
+pub(super) fn taken(folder: &Path) -> io::Result<u64> {
+    fs::read_dir(folder)?.try_fold(0, |sum, entry| Ok(sum + entry?.metadata()?.len()))
 }

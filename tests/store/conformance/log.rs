@@ -5,11 +5,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use reelhook::{
-    lifecycle::{CallbackId, Duty, Event, EventKind, Job, JobId, Phase, Status, Why},
+    lifecycle::{
+        CallbackId, Duty, Event, EventId, EventKind, EventRecord, Job, JobId, NewJob, Phase, Status, Why,
+    },
     store::{
         CallbackFilter, CallbackRecord, Changed, EventFilter, JobFilter, Judged, LogBounds, Store, Verdict,
     },
 };
+use serde_json::json;
 
 use crate::support::*;
 
@@ -266,4 +269,44 @@ pub(crate) async fn jobs_are_found_by_every_filter(place: &dyn Place) {
     by(JobFilter { q: Some(id(3).to_string()), ..all() }, &[3]).await;
     by(JobFilter { q: Some("a film".into()), ..all() }, &[]).await;
     by(JobFilter { q: Some("\"film ".into()), ..all() }, &[3, 2, 1]).await;
+}
+
+pub(crate) async fn the_oldest_open_job_of_each_phase_is_known_whatever_ends_before_it(place: &dyn Place) {
+    let store = place.open().await;
+    let aged = |seconds: i64| {
+        let at = NOW.plus(-seconds * 1_000);
+        let new = NewJob { model: "kling-3".into(), ..NewJob::default() };
+        Job::new(JobId::new(at, &[7; 10]), at, new)
+    };
+    assert_eq!(store.oldest().await.unwrap(), [].into());
+    let (old, middle) = (put(&*store, aged(900)).await, put(&*store, aged(500)).await);
+    put(&*store, aged(100)).await;
+    assert_eq!(store.oldest().await.unwrap(), [("queued".to_owned(), old.created_at)].into());
+    step(&*store, old.id, &Event::Cancel, NOW).await;
+    step(&*store, middle.id, &Event::Claimed(Duty::Submit), NOW).await;
+    let phases = |queued, sending| [("queued".to_owned(), queued), ("sending".to_owned(), sending)].into();
+    assert_eq!(store.oldest().await.unwrap(), phases(NOW.plus(-100_000), middle.created_at));
+    // One that comes late into the store is older than what was seen before.
+    let late = put(&*store, aged(130)).await;
+    assert_eq!(store.oldest().await.unwrap(), phases(late.created_at, middle.created_at));
+}
+
+pub(crate) async fn an_event_about_no_job_is_numbered_among_the_others(place: &dyn Place) {
+    let store = place.open().await;
+    put(&*store, job(1)).await;
+    let id = EventId::new(NOW, &[3; 10]);
+    let kind = EventKind::CallbackSilent;
+    let event = EventRecord { id, kind, time: NOW, job_id: None, revision: None, data: json!({}) };
+    store.log(event.clone()).await.unwrap();
+    put(&*store, job(2)).await;
+    let store = place.reopen(store).await;
+    let page = store.events(0, 10, EventFilter::default()).await.unwrap();
+    let kinds: Vec<(u64, EventKind)> =
+        page.events.iter().map(|entry| (entry.seq, entry.event.kind)).collect();
+    assert_eq!(kinds, [(1, EventKind::Created), (2, kind), (3, EventKind::Created)]);
+    assert_eq!(page.events[1].event, event);
+    let only = EventFilter { kinds: vec![kind], ..EventFilter::default() };
+    assert_eq!(store.events(0, 10, only).await.unwrap().events.len(), 1);
+    let of_a_job = EventFilter { job: Some(job(1).id), ..EventFilter::default() };
+    assert_eq!(store.events(0, 10, of_a_job).await.unwrap().events.len(), 1);
 }

@@ -388,6 +388,14 @@ impl Store for MemoryStore {
         self.read(|inner| read::events(&inner.tables, after, inner.durable, limit, &filter)).await
     }
 
+    async fn log(&self, event: EventRecord) -> Result<(), StoreError> {
+        self.judge(false, |tables| {
+            tables.log(event);
+            Ok(())
+        })
+        .await
+    }
+
     async fn bounds(&self) -> Result<LogBounds, StoreError> {
         self.read(|inner| LogBounds { oldest: 1, newest: inner.durable }).await
     }

@@ -295,12 +295,14 @@ impl Tables {
             observer(&Written { before, after: &row.job, events: &events, in_flight, booked });
             self.observer = Some(observer);
         }
-        for event in events {
-            self.clock.put((), event.time);
-            self.events
-                .put(self.newest() + 1 + u64::from(self.fault == Fault::SkipsNumbers), Arc::new(event));
-        }
+        events.into_iter().for_each(|event| self.log(event));
         self.jobs.put(row.job.id, Arc::new(row));
+    }
+
+    /// Appends an event to the log.
+    pub(crate) fn log(&mut self, event: EventRecord) {
+        self.clock.put((), event.time);
+        self.events.put(self.newest() + 1 + u64::from(self.fault == Fault::SkipsNumbers), Arc::new(event));
     }
 }
 
