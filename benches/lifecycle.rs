@@ -7,8 +7,8 @@ use std::{
 
 use anyhow::Context;
 use reelhook::lifecycle::{
-    DeliveryPolicy, Duty, Event, FetchPolicy, Job, JobId, Millis, NewJob, Note, Policy, PollPolicy, Report,
-    StoredFile, TaskId,
+    DeliveryPolicy, Duty, Event, Experience, FetchPolicy, Job, JobId, Millis, NewJob, Note, Policy,
+    PollPolicy, Report, StoredFile, TaskId,
 };
 
 const FOR: Duration = Duration::from_secs(2);
@@ -68,6 +68,7 @@ fn policy() -> Policy {
         submit_lease: 65_000,
         unknown_wait: 600_000,
         probe_after: 15_000,
+        experience: Experience::default(),
         poll: PollPolicy {
             first_after: 20_000,
             overdue_after: 240_000,

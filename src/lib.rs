@@ -20,6 +20,7 @@ pub mod chaos;
 pub mod clock;
 pub mod config;
 pub mod dashboard;
+pub mod disk;
 pub mod entropy;
 pub mod inbound;
 pub mod keys;

@@ -8,6 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use actix_web::dev::ServerHandle;
@@ -30,7 +31,10 @@ use crate::{
         upstream::Upstream,
     },
     runner::{Calls, Running},
-    store::{Store, StoreError, sled::SledStore},
+    store::{
+        Store, StoreError,
+        sled::{self, Restored, SledStore},
+    },
     telemetry,
 };
 
@@ -69,6 +73,9 @@ pub enum StartError {
     #[error(transparent)]
     Io(#[from] io::Error),
 }
+
+/// How long a change of a disk stays unsaid at most.
+const DISK_WATCH: Duration = Duration::from_secs(5);
 
 /// A running server.
 pub struct Server {
@@ -123,7 +130,9 @@ impl Server {
         let servers =
             [inbound::serve_api(api, Arc::clone(&context))?, inbound::serve_callbacks(callback, context)?];
         // Last: a server that does not start has sent nothing to anybody.
-        let lanes = Running::start(Arc::clone(&app), Calls { upstream, downloader, archive, sinks });
+        let calls = Calls { upstream, downloader, archive: Arc::clone(&archive), sinks };
+        let lanes = Running::start(Arc::clone(&app), calls);
+        tokio::spawn(watch_disks(Arc::clone(&store), archive, streams.clone()));
         let listeners = servers.map(|server| (server.handle(), tokio::spawn(server))).into();
         ready.store(true, Ordering::Release);
         tracing::info!(api = %api_address, callback = %callback_address, "reelhook is ready");
@@ -199,11 +208,30 @@ pub fn policy(config: &Config) -> Policy {
     crate::app::policy(config)
 }
 
+/// Makes a store that was put back from a backup safe to start with: what it does not know to be sent is held, since it
+/// may have been sent after the backup was made.
+///
+/// # Errors
+/// The store's, among them that there is none.
+pub async fn hold_restored(config: &Config, clock: &Clock) -> Result<Restored, StartError> {
+    let (store, policy, now) = (config.store.clone(), policy(config), Millis(clock.now_ms()));
+    let held = tokio::task::spawn_blocking(move || sled::restored(&store, now, &policy)).await;
+    let restored = held.map_err(io::Error::other)??;
+    let Restored { held, events_after } = restored;
+    tracing::warn!(
+        held,
+        events_after,
+        "the store comes from a backup: the jobs that it has as queued or being sent may have been sent since and are held, \
+         each for a person to decide; do not start with --restored again, or new jobs are held as well"
+    );
+    Ok(restored)
+}
+
 /// Opens the store that the configuration names; a database's clock is then the one to go by.
 async fn open_store(config: Arc<Config>, clock: &Clock) -> Result<Arc<dyn Store>, StartError> {
     #[cfg(feature = "postgres")]
     if let Some(database) = &config.database {
-        let every = std::time::Duration::from_secs(60) / config.upstream.requests_per_minute;
+        let every = Duration::from_secs(60) / config.upstream.requests_per_minute;
         return Ok(Arc::new(
             crate::store::postgres::PostgresStore::open(database, clock.clone(), every).await?,
         ));
@@ -212,6 +240,13 @@ async fn open_store(config: Arc<Config>, clock: &Clock) -> Result<Arc<dyn Store>
     // Where blocking is allowed.
     let opened = tokio::task::spawn_blocking(move || SledStore::open(&config.store, now, &policy)).await;
     Ok(Arc::new(opened.map_err(io::Error::other)??))
+}
+
+/// Looks at the disks while nobody has work for them: whoever looks first logs a change.
+async fn watch_disks(store: Arc<dyn Store>, archive: Arc<Archive>, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(DISK_WATCH)).await.is_some() {
+        let _reports = (store.disk(), archive.disk());
+    }
 }
 
 fn listen(address: SocketAddr, section: &'static str) -> Result<TcpListener, StartError> {

@@ -1,8 +1,10 @@
 //! Logs: text for people, JSON for machines, always on stderr, since stdout is for data. Metrics: for Prometheus.
 
+mod metrics;
+
 use std::{io::IsTerminal, sync::OnceLock};
 
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::PrometheusHandle;
 use tracing::Subscriber;
 use tracing_subscriber::{
     EnvFilter,
@@ -11,6 +13,7 @@ use tracing_subscriber::{
     util::{SubscriberInitExt, TryInitError},
 };
 
+pub use self::metrics::{Kind, LabelSet, METRICS, Metric};
 use crate::config::{Log, LogFormat};
 
 /// Logging cannot begin.
@@ -36,7 +39,12 @@ pub fn init(log: &Log) -> Result<(), InitError> {
 /// installed before.
 pub fn recorder() -> Option<&'static PrometheusHandle> {
     static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
-    RECORDER.get_or_init(|| PrometheusBuilder::new().install_recorder().ok()).as_ref()
+    let install = || {
+        let recorder = metrics::builder().ok()?.install_recorder().ok()?;
+        metrics::describe();
+        Some(recorder)
+    };
+    RECORDER.get_or_init(install).as_ref()
 }
 
 fn subscriber<W>(

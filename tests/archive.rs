@@ -5,6 +5,7 @@
 use jiff::Timestamp;
 use reelhook::{
     config::Storage,
+    disk::Trouble,
     outbound::{
         archive::{Archive, ArchiveError},
         manifest::{Manifest, ManifestCost, ManifestFile, manifest},
@@ -93,7 +94,7 @@ async fn the_manifest_lies_beside_the_files_and_may_be_written_again() {
 async fn room_is_judged_with_what_must_stay_free() {
     let (folder, archive) = open("{job_id}").await;
     archive.ensure_room(1).unwrap();
-    let free = archive.free_space().unwrap();
-    assert!(matches!(archive.ensure_room(free * 2), Err(ArchiveError::NoSpace(_))));
+    let free = archive.disk().free.unwrap();
+    assert!(matches!(archive.ensure_room(free * 2), Err(ArchiveError::Disk(Trouble::Full { .. }))));
     drop(folder);
 }

@@ -228,7 +228,7 @@ impl State {
         if self.taken() == 1 {
             let known = match &job.phase {
                 Phase::Queued { .. } => false,
-                Phase::Settled { outcome: Outcome::Canceled { may_still_charge } } => *may_still_charge,
+                Phase::Settled { outcome: Outcome::Canceled { may_still_charge, .. } } => *may_still_charge,
                 Phase::Settled { outcome: Outcome::Failed { code: FailCode::SubmitAbandoned, .. } } => true,
                 Phase::Settled { .. } => job.task.is_some(),
                 _ => true,

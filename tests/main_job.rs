@@ -8,7 +8,7 @@ use std::{fs, time::Duration};
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use support::World;
+use support::{PATIENCE, World};
 
 /// A directive, how its job ends, and how many create calls are accepted.
 const ENDS: &[(&str, &str, Option<&str>, usize)] = &[
@@ -210,4 +210,28 @@ async fn an_orderly_stop_and_start_in_the_middle_loses_nothing() {
         assert_eq!(world.ended(&id).await["status"], "succeeded");
         assert_eq!(world.charges(&id), 1);
     }
+}
+
+fn entries(folder: &std::path::Path) -> usize {
+    fs::read_dir(folder).map_or(0, Iterator::count)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_is_canceled_during_its_copy_leaves_no_file_that_nobody_names() {
+    let world = World::with(|config| config.storage.key_template = "{job_id}".into()).await;
+    let archive = world.config.storage.root.clone();
+    let locks = archive.join(".reelhook/locks");
+    let id = world.submit("[[size:1MiB]] [[slow-download:600kB]] a fox").await;
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while entries(&locks) == 0 {
+        assert!(tokio::time::Instant::now() < deadline, "the copy never began");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    world.post(&format!("/v1/jobs/{id}/cancel"), &serde_json::json!({})).await;
+    // The lock goes when the file has its name or is gone.
+    while entries(&locks) > 0 || entries(&archive) > 1 {
+        assert!(tokio::time::Instant::now() < deadline, "{} entries are left", entries(&archive));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(world.get(&format!("/v1/jobs/{id}")).await["status"], "canceled");
 }

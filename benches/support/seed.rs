@@ -8,8 +8,8 @@ use std::{
 use futures_util::{StreamExt, TryStreamExt, stream};
 use reelhook::{
     lifecycle::{
-        Awaiting, Cost, DeliveryPolicy, FetchPolicy, Job, JobId, Link, Millis, NewJob, Output, Phase, Policy,
-        PollPolicy, Task, TaskId,
+        Awaiting, Cost, DeliveryPolicy, Experience, FetchPolicy, Job, JobId, Link, Millis, NewJob, Output,
+        Phase, Policy, PollPolicy, Task, TaskId, Why,
     },
     store::{Insert, Limits, Store, sled::SledStore},
 };
@@ -34,6 +34,39 @@ pub(crate) fn fetching(site: &Site, links: &[String]) -> anyhow::Result<Vec<JobI
         let outputs = vec![Output { link: Some(link), file: None }];
         job.phase = Phase::Fetching { outputs, attempts: 0, trouble: 0 };
         job.times.confirmed_at = Some(job.created_at);
+    })
+}
+
+/// Makes open jobs in every phase, most of them awaiting; what is due is due after any bench.
+pub(crate) fn mixed(site: &Site, count: usize) -> anyhow::Result<Vec<JobId>> {
+    seed(site, count, |job, number| {
+        let later = Some(job.created_at.plus(DUE_IN));
+        job.due_at = later;
+        let phase = match number % 20 {
+            0 | 1 => Phase::Queued { attempts: 0 },
+            2 => Phase::Sending,
+            3 => Phase::Unknown { why: Why::AnswerLost },
+            4 => Phase::Held { why: Why::AnswerLost },
+            5 | 6 => {
+                let url = format!("https://cdn.example.com/v/{number}.mp4");
+                let link = Link { url, learned_at: job.created_at };
+                Phase::Fetching {
+                    outputs: vec![Output { link: Some(link), file: None }],
+                    attempts: 0,
+                    trouble: 0,
+                }
+            }
+            _ => return,
+        };
+        match phase {
+            Phase::Sending => job.lease = Some(0),
+            Phase::Held { .. } => job.due_at = None,
+            _ => {}
+        }
+        if !matches!(phase, Phase::Fetching { .. }) {
+            job.task = None;
+        }
+        job.phase = phase;
     })
 }
 
@@ -121,6 +154,7 @@ fn policy() -> Policy {
         submit_lease: 65_000,
         unknown_wait: day,
         probe_after: 15_000,
+        experience: Experience::default(),
         poll: PollPolicy {
             first_after: 20_000,
             overdue_after: day,

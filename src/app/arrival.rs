@@ -1,7 +1,5 @@
 //! A callback arrives: it is a hint, so it is remembered and makes our own question due.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
@@ -9,7 +7,7 @@ use super::{App, AppError, trace};
 use crate::{
     lifecycle::{CallbackId, Job, JobId, Note, Phase, TaskId},
     provider::reply::{self, Malformed},
-    store::{Arrival, CallbackRecord, Judged, Verdict},
+    store::{Arrival, CallbackRecord, Judged, Share, Verdict},
 };
 
 /// A callback whose token is valid.
@@ -40,10 +38,6 @@ pub struct Arrived {
     /// To be echoed.
     pub challenge: Option<String>,
 }
-
-/// A job's share of the inbound log.
-const MAX_KEPT: u32 = 64;
-const MAX_KEPT_BYTES: u64 = 1024 * 1024;
 
 impl App {
     /// Takes a callback for `id`. What it says is durable when this returns, and the question is due.
@@ -84,13 +78,13 @@ impl App {
                 delivery_id,
                 body: incoming.body,
                 now: self.now(),
-                policy: Arc::clone(&self.policy),
+                policy: self.policy(),
                 judge: Box::new(judge),
             })
             .await?;
         trace::callback(id, heard.verdict);
         if let Some(changed) = &heard.changed {
-            trace::changed(&changed.before, &changed.after);
+            self.noticed(&changed.before, &changed.after).await;
         }
         Ok(Arrived { verdict: heard.verdict, challenge })
     }
@@ -147,5 +141,6 @@ fn verdict(job: Option<&Job>, duplicate: bool, refused: Option<&Refused>, sound:
 }
 
 fn has_room(job: &Job, bytes: u64) -> bool {
-    job.callback.received < MAX_KEPT && job.callback.kept_bytes + bytes <= MAX_KEPT_BYTES
+    let heard = Share { entries: job.callback.received.into(), bytes: job.callback.kept_bytes };
+    heard.has_room(bytes, Share::OF_A_JOB)
 }

@@ -1,7 +1,5 @@
 //! The one way a record changes.
 
-use std::sync::Arc;
-
 use super::{App, AppError, trace};
 use crate::{
     lifecycle::{Change, Duty, Event, Job, JobId, TaskId},
@@ -81,7 +79,7 @@ impl App {
     ) -> Result<Applied, AppError> {
         let (id, mut event) = (job.id, event.clone());
         loop {
-            let Some(mut change) = job.step(&event, self.now(), &self.policy) else {
+            let Some(mut change) = job.step(&event, self.now(), &self.policy()) else {
                 if !fresh {
                     (job, fresh) = (self.get(id).await?, true);
                     continue;
@@ -91,15 +89,19 @@ impl App {
             };
             keep_evidence(&mut change, evidence.map(|raw| self.without_token(id, raw)));
             let next = change.job.clone();
-            let estimated = change.successor.as_ref().map_or(0, |next| next.job.cost.estimated_credits);
+            let following = change.successor.as_ref().map(|next| next.job.clone());
             match self.store.replace_within(change, self.limits()).await? {
                 Replaced::Done { successor } => {
-                    trace::changed(&job, &next);
+                    self.noticed(&job, &next).await;
+                    if let Some(new) = following.filter(|new| successor == Some(new.id)) {
+                        trace::created(&new);
+                    }
                     return Ok(Applied::Changed { job: Box::new(next), successor });
                 }
                 Replaced::Stale => {}
                 Replaced::TaskTaken(owner) => event = contradiction(&next, event, owner)?,
                 Replaced::OverBudget(Exceeded { period, booked, limit }) => {
+                    let estimated = following.map_or(0, |next| next.cost.estimated_credits);
                     return Err(AppError::OverBudget { period, estimated, booked, limit });
                 }
             }
@@ -113,7 +115,7 @@ impl App {
     /// The store's.
     pub async fn claim(&self, duty: Duty, max: usize) -> Result<Vec<Job>, StoreError> {
         let in_flight = self.config.upstream.max_in_flight as u64;
-        let claim = Claim { duty, max, in_flight, now: self.now(), policy: Arc::clone(&self.policy) };
+        let claim = Claim { duty, max, in_flight, now: self.now(), policy: self.policy() };
         let jobs = self.store.claim(claim).await?;
         jobs.iter().for_each(trace::claimed);
         Ok(jobs)

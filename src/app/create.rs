@@ -132,7 +132,7 @@ impl App {
         key: Option<IdempotencyKey>,
     ) -> Result<Created, AppError> {
         let estimated = job.cost.estimated_credits;
-        let ((event, deliveries), limits) = (job.created(&self.policy), self.limits());
+        let ((event, deliveries), limits) = (job.created(&self.policy()), self.limits());
         let insert = Insert { job, event, deliveries, document: encode(document), key, limits };
         match self.store.insert(insert).await? {
             Inserted::New(job) => {

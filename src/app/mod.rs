@@ -4,6 +4,7 @@ mod arrival;
 mod change;
 mod create;
 mod decide;
+mod learn;
 mod links;
 mod live;
 mod outbox;
@@ -14,7 +15,7 @@ mod task;
 mod trace;
 mod view;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use secrecy::SecretString;
 use url::Url;
@@ -128,7 +129,7 @@ pub enum AppError {
 pub struct App {
     pub(super) config: Arc<Config>,
     pub(super) store: Arc<dyn Store>,
-    pub(super) policy: Arc<Policy>,
+    policy: Mutex<Arc<Policy>>,
     pub(super) clock: Clock,
     entropy: Entropy,
     callback_tokens: Tokens,
@@ -169,7 +170,7 @@ impl App {
             public_url: addresses.public_url,
             render: render::render(&config, &policy.delivery, &viewer),
             viewer,
-            policy,
+            policy: Mutex::new(policy),
             config,
             store,
             clock,
@@ -195,10 +196,10 @@ impl App {
         &*self.store
     }
 
-    /// The limits that jobs go by.
+    /// The limits that jobs go by, with what was learned so far.
     #[must_use]
-    pub fn policy(&self) -> &Arc<Policy> {
-        &self.policy
+    pub fn policy(&self) -> Arc<Policy> {
+        Arc::clone(&self.policy.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The time that records carry.

@@ -22,7 +22,7 @@ impl App {
     /// # Errors
     /// The store's.
     pub async fn claim_deliveries(&self, lane: &str, max: usize) -> Result<Vec<ClaimedDelivery>, StoreError> {
-        let (policy, render) = (Arc::clone(&self.policy), Arc::clone(&self.render));
+        let (policy, render) = (self.policy(), Arc::clone(&self.render));
         let claim = DeliveryClaim { lane: lane.to_owned(), max, now: self.now(), policy, render };
         self.store.claim_deliveries(claim).await
     }
@@ -95,7 +95,7 @@ impl App {
         if !self.config.sinks.contains_key(name) {
             return Err(AppError::NoSink(name.to_owned()));
         }
-        let replayed = self.store.recover_sink(name, since, self.now(), &self.policy).await?;
+        let replayed = self.store.recover_sink(name, since, self.now(), &self.policy()).await?;
         info!(sink = name, replayed, "the sink is enabled");
         Ok(replayed)
     }
@@ -125,7 +125,7 @@ impl App {
         id: DeliveryId,
         event: DeliveryEvent,
     ) -> Result<Option<DeliveryChanged>, StoreError> {
-        self.store.change_delivery(id, event, self.now(), &self.policy).await
+        self.store.change_delivery(id, event, self.now(), &self.policy()).await
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     config::Config,
-    lifecycle::{DeliveryPolicy, FetchPolicy, Policy, PollPolicy, SinkRule},
+    lifecycle::{DeliveryPolicy, Experience, FetchPolicy, Policy, PollPolicy, SinkRule},
 };
 
 /// Lease of a claim that is renewed while its work lives.
@@ -22,6 +22,7 @@ pub fn policy(config: &Config) -> Policy {
         submit_lease: millis(config.upstream.submit_timeout + MARGIN),
         unknown_wait: millis(config.upstream.unknown_wait),
         probe_after: millis(config.upstream.probe_after),
+        experience: Experience::default(),
         poll: PollPolicy {
             first_after: millis(config.poll.first_after),
             overdue_after: millis(config.poll.overdue_after),

@@ -33,7 +33,7 @@ fn state(job: &Job, pause: Option<&str>) -> Option<String> {
             words(*why),
             job.id
         ),
-        Phase::Settled { outcome: Outcome::Canceled { may_still_charge: true } } => {
+        Phase::Settled { outcome: Outcome::Canceled { may_still_charge: true, .. } } => {
             "It had been sent before it was canceled: the upstream may still charge it.".to_owned()
         }
         _ => return None,

@@ -42,7 +42,7 @@ pub fn task_shape(job: &Job, waits_for: Option<&str>, link: impl Fn(&str) -> Url
             tell("error_code", json!(code));
             tell("error_message", json!(message));
         }
-        Some(Outcome::Canceled { may_still_charge }) => {
+        Some(Outcome::Canceled { may_still_charge, .. }) => {
             let message = match may_still_charge {
                 true => "the job was canceled after it had been sent: the upstream may still charge it",
                 false => "the job was canceled before it was sent; nothing was spent",
@@ -116,7 +116,7 @@ mod tests {
             (&json!("FAILED"), &json!("content_policy"), &json!("not allowed"))
         );
         for (may_still_charge, part) in [(true, "may still charge"), (false, "nothing was spent")] {
-            let canceled = data(&settled(Outcome::Canceled { may_still_charge }));
+            let canceled = data(&settled(Outcome::Canceled { may_still_charge, files: Vec::new() }));
             assert_eq!(canceled["status"], "FAILED");
             assert!(canceled["error_message"].as_str().unwrap().contains(part), "{canceled}");
         }
@@ -139,7 +139,7 @@ mod tests {
                 Class::Succeeded,
                 vec![link("a.mp4").to_string()],
             ),
-            (settled(Outcome::Canceled { may_still_charge: true }), Class::Failed, vec![]),
+            (settled(Outcome::Canceled { may_still_charge: true, files: Vec::new() }), Class::Failed, vec![]),
         ] {
             let body = task_shape(&job, Some("a reason"), link).to_string();
             let ours = job.id.to_string();

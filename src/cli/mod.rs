@@ -32,6 +32,7 @@ mod sinks;
 mod spend;
 mod status;
 mod submit;
+mod supervisor;
 mod time;
 mod trigger;
 mod verify;

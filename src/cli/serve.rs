@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use reelhook::{
     clock::Clock,
     config::{Config, LoadOptions},
-    server::{Listeners, Server, StartError},
+    server::{Listeners, Server, StartError, hold_restored},
     store::StoreError,
     telemetry,
 };
@@ -15,6 +15,7 @@ use super::{
     config::{load_with, warnings},
     exit::{Exit, Failure},
     output::Output,
+    supervisor::Supervisor,
 };
 
 #[derive(Debug, clap::Args)]
@@ -28,6 +29,9 @@ pub(crate) struct Args {
     /// Where callbacks are received
     #[arg(long, value_name = "ADDRESS")]
     callback_listen: Option<SocketAddr>,
+    /// The store was put back from a backup: hold what it has as not sent, for it may have been sent since
+    #[arg(long)]
+    restored: bool,
 }
 
 pub(crate) async fn run(args: Args, _output: &Output) -> Result<(), Failure> {
@@ -40,10 +44,28 @@ pub(crate) async fn run(args: Args, _output: &Output) -> Result<(), Failure> {
         tracing::warn!("{warning}");
     }
     let listeners = Listeners::bind(&loaded.config).map_err(failure)?;
+    if args.restored {
+        refuse_database(&loaded.config)?;
+        hold_restored(&loaded.config, &Clock::system()).await.map_err(failure)?;
+    }
     let server = start(loaded.config, listeners).await?;
+    let supervisor = Supervisor::ready(server.app());
     until_told_to_end().await?;
+    supervisor.stopping();
     server.stop().await;
     Ok(())
+}
+
+/// Instances come and go: nobody knows that all others rest while one of them holds jobs.
+fn refuse_database(config: &Config) -> Result<(), Failure> {
+    match &config.database {
+        None => Ok(()),
+        Some(_) => Err(Failure::usage(
+            "--restored is for a folder, and [store] url names a database: recover that to its last commit, from a replica or \
+             its archived log; from an older backup, what was queued or being sent then would be sent again"
+                .to_owned(),
+        )),
+    }
 }
 
 pub(crate) fn log(config: &Config) -> Result<(), Failure> {

@@ -269,7 +269,8 @@ mod tests {
         };
         let mut job = Job::new(JobId::new(Millis(1), &[1; 10]), Millis(1), new);
         assert_eq!(cost(&job), "300 credits, $3.00");
-        job.phase = Phase::Settled { outcome: Outcome::Canceled { may_still_charge: false } };
+        job.phase =
+            Phase::Settled { outcome: Outcome::Canceled { may_still_charge: false, files: Vec::new() } };
         assert_eq!(cost(&job), "300 credits, $3.00", "still booked");
         job.cost.reserved = None;
         assert_eq!(cost(&job), "nothing charged");

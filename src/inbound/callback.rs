@@ -5,6 +5,7 @@ use actix_web::{
     HttpRequest, HttpResponse,
     web::{self, Bytes, Data, Payload, ServiceConfig},
 };
+use metrics::counter;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -42,6 +43,7 @@ async fn ping(request: HttpRequest, payload: Payload, context: Data<Context>) ->
 
 /// The same for every miss: a guess learns nothing.
 async fn nothing() -> HttpResponse {
+    counter!("reelhook_callback_misses_total").increment(1);
     refuse(&Problem::not_found("there is nothing here").closing())
 }
 

@@ -32,7 +32,7 @@ struct Canceled {
 /// `POST /v1/jobs/{id}/cancel`
 pub(super) async fn cancel(context: Data<Context>, id: Path<String>) -> Result<HttpResponse, Problem> {
     let job = context.app.cancel(job_id(&id)?).await?;
-    let may_still_charge = matches!(job.outcome(), Some(Outcome::Canceled { may_still_charge: true }));
+    let may_still_charge = matches!(job.outcome(), Some(Outcome::Canceled { may_still_charge: true, .. }));
     let job = view::view(job, &context).await?;
     Ok(HttpResponse::Ok().json(Canceled { job, upstream_may_still_charge: may_still_charge }))
 }

@@ -1,15 +1,12 @@
-//! For whoever watches the process: alive, ready, and how it does.
+//! For whoever watches the process: alive and ready.
 
 use std::sync::atomic::Ordering;
 
 use actix_web::{HttpRequest, HttpResponse, web::Data};
-use metrics::gauge;
 use serde_json::{Value, json};
 
 use super::{Context, fields::Params, problem::Problem};
-use crate::telemetry;
-
-const PHASES: [&str; 7] = ["queued", "sending", "unknown", "held", "awaiting", "fetching", "done"];
+use crate::disk::Report;
 
 /// `GET /livez`: the process answers.
 pub(super) async fn live() -> HttpResponse {
@@ -32,8 +29,8 @@ pub(super) async fn ready(request: HttpRequest, context: Data<Context>) -> Resul
 }
 
 fn checks(context: &Context, store_is_open: bool) -> Value {
-    let min_free = context.app.config().storage.min_free;
-    let free = context.archive.free_space().ok();
+    let mut store = context.app.store().disk().map_or_else(|| json!({}), |report| disk(&report));
+    store["open"] = store_is_open.into();
     let pause = context.app.pause();
     json!({
         "upstream": {
@@ -41,30 +38,29 @@ fn checks(context: &Context, store_is_open: bool) -> Value {
             "refusals": pause.as_ref().map_or(0, |pause| pause.refusals),
             "why": pause.map(|pause| pause.why),
         },
-        "store": { "open": store_is_open, "roomy": context.app.store().roomy() },
+        "store": store,
         "stopping": context.stop.is_cancelled(),
-        "archive": { "free_bytes": free, "roomy": free.map(|free| free >= min_free) },
+        "archive": disk(&context.archive.disk()),
         "callbacks": { "expected": context.app.config().callback.public_url.is_some() },
     })
 }
 
-/// `GET /metrics`: Prometheus text.
-pub(super) async fn metrics(context: Data<Context>) -> Result<HttpResponse, Problem> {
-    let counts = context.app.store().counts().await?;
-    for phase in PHASES {
-        gauge!("reelhook_jobs", "phase" => phase).set(counts.phase(phase) as f64);
+fn disk(report: &Report) -> Value {
+    let Report { free, min_free, no_new_work, no_writes, .. } = report;
+    json!({
+        "free_bytes": free,
+        "min_free_bytes": min_free,
+        "roomy": no_new_work.is_none(),
+        "refuses": refuses(report),
+        "why": no_writes.or(*no_new_work).map(|trouble| trouble.to_string()),
+    })
+}
+
+/// What a disk does not take at the moment.
+pub(super) fn refuses(report: &Report) -> Option<&'static str> {
+    match report {
+        Report { no_writes: Some(_), .. } => Some("everything"),
+        Report { no_new_work: Some(_), .. } => Some("new_work"),
+        _ => None,
     }
-    gauge!("reelhook_deliveries_pending").set(counts.owed as f64);
-    for sink in context.app.sinks().await? {
-        let disabled = f64::from(u8::from(sink.state.disabled_at.is_some()));
-        gauge!("reelhook_sink_disabled", "sink" => sink.name).set(disabled);
-    }
-    gauge!("reelhook_submits_paused").set(f64::from(u8::from(context.app.pause().is_some())));
-    let text = telemetry::recorder().map(|recorder| {
-        recorder.run_upkeep();
-        recorder.render()
-    });
-    Ok(HttpResponse::Ok()
-        .content_type("text/plain; version=0.0.4; charset=utf-8")
-        .body(text.unwrap_or_default()))
 }

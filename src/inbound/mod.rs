@@ -19,6 +19,7 @@ mod finish;
 mod health;
 mod jobs;
 mod kinds;
+mod metrics;
 mod notify;
 mod openapi;
 mod pages;

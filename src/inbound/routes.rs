@@ -9,8 +9,8 @@ use actix_web::{
 
 use super::{
     auth::{self, Access},
-    callbacks, decisions, deliveries, dropin, events, files, health, jobs, openapi, pages, problem, sinks,
-    stats,
+    callbacks, decisions, deliveries, dropin, events, files, health, jobs, metrics, openapi, pages, problem,
+    sinks, stats,
 };
 use crate::keys::Scope;
 
@@ -54,7 +54,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         head("/media/{job_id}/{name}", Open, files::media),
         get("/livez", Open, health::live),
         get("/readyz", Open, health::ready),
-        get("/metrics", Open, health::metrics),
+        get("/metrics", Open, metrics::metrics),
         get("/openapi.json", Open, openapi::document),
         get("/problems/{slug}", Open, problem::page),
         get("/assets/{name}", Open, pages::asset),

@@ -32,6 +32,8 @@ struct Stats {
 
 #[derive(Default, Serialize)]
 struct Callbacks {
+    /// Callbacks that were asked for do not come; jobs are asked about as if there were none.
+    silent: bool,
     /// Jobs of the window that a callback told us about first.
     completed_via_callback: u64,
     /// Jobs of the window that only our own question told us about.
@@ -85,7 +87,7 @@ pub(super) async fn stats(request: HttpRequest, context: Data<Context>) -> Resul
         truncated,
         jobs: by_status,
         phases: store.counts().await?.phases,
-        callbacks: callbacks(&jobs),
+        callbacks: callbacks(&jobs, context.app.callbacks_are_silent()),
         spend,
     }))
 }
@@ -107,7 +109,7 @@ async fn created_after(context: &Context, after: Millis) -> Result<(Vec<Job>, bo
     }
 }
 
-fn callbacks(jobs: &[Job]) -> Callbacks {
+fn callbacks(jobs: &[Job], silent: bool) -> Callbacks {
     let via = |wanted| jobs.iter().filter(|job| job.completed_via == Some(wanted)).count() as u64;
     let (by_callback, by_poll) = (via(Via::Callback), via(Via::Poll));
     let lag = |job: &Job| Some(job.times.confirmed_at?.since(job.callback.first_at?).max(0));
@@ -117,6 +119,7 @@ fn callbacks(jobs: &[Job]) -> Callbacks {
         |percent: usize| lags.get((lags.len() * percent / 100).min(lags.len().saturating_sub(1))).copied();
     let all = by_callback + by_poll;
     Callbacks {
+        silent,
         completed_via_callback: by_callback,
         completed_via_poll: by_poll,
         share: (all > 0).then(|| by_callback as f64 / all as f64),

@@ -18,7 +18,7 @@ pub(super) fn accepted(mut draft: Draft<'_>, task: &TaskId, lease: u64) -> Optio
     let proven = draft.was.task.as_ref().is_some_and(|known| known.proven);
     match &draft.was.phase {
         Phase::Sending => {
-            let wait = draft.policy.first_ask(draft.job.id, draft.job.callback.expected);
+            let wait = draft.policy.first_ask(&draft.job, draft.now);
             draft.adopt(task, true, wait);
             if draft.was.callback.received > 0 {
                 draft.nudge();
@@ -188,13 +188,13 @@ fn running(draft: &mut Draft<'_>, mut wait: Awaiting, word: Option<&String>, lea
         fail_late(draft);
         return;
     }
-    let (id, policy) = (draft.job.id, draft.policy);
+    let (now, policy) = (draft.now, draft.policy);
     let hurried = wait.nudged.is_some_and(|at| at < lease) || (1..3).contains(&wait.early);
     let pause = if hurried {
         wait.early += 1;
-        policy.after_nudge(id, wait.early - 1, wait.polls)
+        policy.after_nudge(&draft.job, now, wait.early - 1, wait.polls)
     } else {
-        policy.next_ask(id, wait.polls)
+        policy.next_ask(&draft.job, now, wait.polls)
     };
     ask_again(draft, wait, lease, pause);
 }
@@ -237,7 +237,7 @@ fn without_video(draft: &mut Draft<'_>, mut wait: Awaiting, lease: u64) {
         draft.fail(FailCode::ArtifactMissing, message.to_owned());
         return;
     }
-    let pause = draft.policy.after_nudge(draft.job.id, wait.empty - 1, wait.polls);
+    let pause = draft.policy.after_nudge(&draft.job, draft.now, wait.empty - 1, wait.polls);
     ask_again(draft, wait, lease, pause);
 }
 
@@ -252,12 +252,15 @@ fn not_found(draft: &mut Draft<'_>, mut wait: Awaiting, lease: u64) {
             let message = "the task route does not know the task any more; it was probably charged: `retry` with mode \
                            `recheck` asks again and costs nothing";
             draft.fail(FailCode::TaskNotFound, message.to_owned());
+        } else if let Some(rival) = wait.rival {
+            // Whoever named the other task told the truth, or this one is asked about and not known either.
+            draft.adopt(&rival, false, 0);
         } else {
             draft.hold(Why::IdContradicted);
         }
         return;
     }
-    let pause = draft.policy.after_nudge(draft.job.id, wait.not_found - 1, wait.polls);
+    let pause = draft.policy.after_nudge(&draft.job, draft.now, wait.not_found - 1, wait.polls);
     ask_again(draft, wait, lease, pause);
 }
 

@@ -27,7 +27,12 @@ pub(super) fn arrived(mut draft: Draft<'_>, note: &Note) -> Option<Change> {
         // Taken, then. That a person must know before paying again; another callback may still name the task.
         (Phase::Held { why: Why::AnswerLost | Why::Restored }, None) => draft.hold(Why::AcceptedWithoutId),
         (Phase::Unknown { .. }, None) => draft.job.phase = Phase::Unknown { why: Why::AcceptedWithoutId },
-        (Phase::Awaiting(_), _) => draft.nudge(),
+        (Phase::Awaiting(_), named) => {
+            if let Some(named) = named {
+                draft.remember_rival(named);
+            }
+            draft.nudge();
+        }
         (Phase::Settled { outcome }, _) => late(&mut draft, note, outcome),
         (Phase::Sending | Phase::Held { .. }, None) | (Phase::Fetching { .. }, _) => {}
     }

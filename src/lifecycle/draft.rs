@@ -105,6 +105,16 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// Remembers a task that is not the one that is asked about, for when that turns out to be none of this job's.
+    pub(super) fn remember_rival(&mut self, named: &TaskId) {
+        let open = self.job.task.as_ref().is_some_and(|known| !known.proven && known.id != *named);
+        if let Phase::Awaiting(awaiting) = &mut self.job.phase
+            && open
+        {
+            awaiting.rival = Some(named.clone());
+        }
+    }
+
     /// Marks the wait as asked for by a callback, and makes the question due.
     pub(super) fn nudge(&mut self) {
         let (revision, due) = (self.job.revision, self.now.plus(self.nudge_wait()));
@@ -150,7 +160,7 @@ impl<'a> Draft<'a> {
             Outcome::Failed { code, message, .. } => {
                 (EventKind::Failed, json!({ "code": code, "message": message }))
             }
-            Outcome::Canceled { may_still_charge } => {
+            Outcome::Canceled { may_still_charge, .. } => {
                 (EventKind::Canceled, json!({ "upstream_may_still_charge": may_still_charge }))
             }
         };

@@ -220,6 +220,12 @@ pub enum EventKind {
     /// A sink is told nothing any more, until somebody recovers it.
     #[serde(rename = "sink.disabled")]
     SinkDisabled,
+    /// Callbacks that were asked for do not come: several finished tasks in a row had to be asked about.
+    #[serde(rename = "callback.silent")]
+    CallbackSilent,
+    /// They come again.
+    #[serde(rename = "callback.recovered")]
+    CallbackRecovered,
     /// A test of a sink. It is sent and never logged.
     #[serde(rename = "ping")]
     Ping,

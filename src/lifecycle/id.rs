@@ -55,6 +55,12 @@ macro_rules! id {
                 self.0.as_bytes()
             }
 
+            /// When it was made, by its first six bytes.
+            #[must_use]
+            pub fn made_at(&self) -> Millis {
+                Millis(self.as_bytes()[..6].iter().fold(0, |sum, byte| sum << 8 | i64::from(*byte)))
+            }
+
             /// The id with these sixteen bytes.
             #[must_use]
             pub const fn from_bytes(bytes: [u8; 16]) -> Self {

@@ -367,9 +367,10 @@ impl Job {
     pub fn files(&self) -> impl Iterator<Item = &StoredFile> {
         let (outputs, files): (&[Output], &[StoredFile]) = match &self.phase {
             Phase::Fetching { outputs, .. } => (outputs, &[]),
-            Phase::Settled { outcome: Outcome::Stored { files } | Outcome::Failed { files, .. } } => {
-                (&[], files)
-            }
+            Phase::Settled {
+                outcome:
+                    Outcome::Stored { files } | Outcome::Failed { files, .. } | Outcome::Canceled { files, .. },
+            } => (&[], files),
             _ => (&[], &[]),
         };
         outputs.iter().filter_map(|output| output.file.as_ref()).chain(files)

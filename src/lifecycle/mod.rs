@@ -9,6 +9,7 @@ mod callback;
 mod delivery;
 mod draft;
 mod event;
+mod experience;
 mod fetching;
 mod id;
 mod job;
@@ -24,6 +25,7 @@ pub use delivery::{
 pub use event::{
     AskFault, Change, Event, EventKind, EventRecord, FetchFault, Note, Refusal, Report, Successor,
 };
+pub use experience::{Experience, Lesson, Turn};
 pub use id::{CallbackId, DeliveryId, EventId, InvalidId, JobId, Millis, TaskId};
 pub use job::{
     Attempts, Blocked, CallbackMemory, Cost, Job, NewJob, Reservation, RetryMode, Status, Task, Times, Via,

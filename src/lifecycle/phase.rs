@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{id::Millis, job::is_default};
+use super::{
+    id::{Millis, TaskId},
+    job::is_default,
+};
 
 /// More outputs than this of one task are not fetched; no model of the catalogue makes more than one.
 pub const MAX_OUTPUTS: usize = 16;
@@ -100,6 +103,9 @@ pub struct Awaiting {
     /// Answered nudges in a row that said "running".
     #[serde(skip_serializing_if = "is_default")]
     pub early: u32,
+    /// Another task that a callback named, while nobody vouches for the one that is asked about.
+    #[serde(skip_serializing_if = "is_default")]
+    pub rival: Option<TaskId>,
     /// The last status word of the task route.
     #[serde(skip_serializing_if = "is_default")]
     pub word: Option<String>,
@@ -185,6 +191,9 @@ pub enum Outcome {
     Canceled {
         /// It had been sent: the upstream may finish and charge it all the same.
         may_still_charge: bool,
+        /// Files that had been stored by then.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        files: Vec<StoredFile>,
     },
 }
 

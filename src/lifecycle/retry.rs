@@ -6,7 +6,9 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 
 use super::{
     delivery::SinkRule,
-    id::{DeliveryId, JobId},
+    experience::Experience,
+    id::{DeliveryId, JobId, Millis},
+    job::Job,
 };
 
 /// The limits and waits that `step` goes by, in milliseconds unless said otherwise.
@@ -20,6 +22,8 @@ pub struct Policy {
     pub unknown_wait: i64,
     /// First wait after a refusal that is about the account.
     pub probe_after: i64,
+    /// What finished jobs taught.
+    pub experience: Experience,
     /// Asking.
     pub poll: PollPolicy,
     /// Fetching.
@@ -191,27 +195,48 @@ impl Policy {
         exponential(id, self.probe_after, self.probe_after.saturating_mul(40), times.saturating_sub(1))
     }
 
-    /// Wait until the first question after acceptance.
-    pub(super) fn first_ask(&self, id: JobId, callback_expected: bool) -> i64 {
-        let base = if callback_expected { self.poll.overdue_after } else { self.poll.first_after };
-        self.spread(id, 0, base)
+    /// Wait until the first question after acceptance, which is now.
+    pub(super) fn first_ask(&self, job: &Job, now: Millis) -> i64 {
+        if self.hopes(job) {
+            let learned = self.experience.median(job).map_or(0, |median| median + median / 4);
+            return self.spread(job.id, 0, self.poll.overdue_after.max(learned.min(HOUR)));
+        }
+        self.planned(job, now).unwrap_or_else(|| self.spread(job.id, 0, self.poll.first_after))
     }
 
     /// Wait after answer number `polls` (from 1) that said "running".
-    pub(super) fn next_ask(&self, id: JobId, polls: u32) -> i64 {
-        let steps = 1.25_f64.powi(polls.saturating_sub(1).min(30).cast_signed());
+    pub(super) fn next_ask(&self, job: &Job, now: Millis, polls: u32) -> i64 {
+        let mut unplanned = polls;
+        if !self.hopes(job) {
+            if let Some(wait) = self.planned(job, now) {
+                return wait;
+            }
+            // Questions at planned moments do not make the pauses after them grow.
+            unplanned = polls.saturating_sub(self.experience.moments(job));
+        }
+        let steps = 1.25_f64.powi(unplanned.saturating_sub(1).min(30).cast_signed());
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_precision_loss,
             reason = "hours in milliseconds fit"
         )]
         let grown = (self.poll.interval as f64 * steps) as i64;
-        self.spread(id, polls, grown.min(self.poll.max_interval))
+        self.spread(job.id, polls, grown.min(self.poll.max_interval))
+    }
+
+    /// A callback may still tell of the end.
+    fn hopes(&self, job: &Job) -> bool {
+        job.callback.expected && !self.experience.is_silent()
+    }
+
+    /// Wait until the next moment that experience names. Not spread: it is reckoned from each job's own acceptance.
+    fn planned(&self, job: &Job, now: Millis) -> Option<i64> {
+        self.experience.best_moment(job, now).map(|wait| wait.max(1_000))
     }
 
     /// Wait after the `early`-th (from 0) callback that came before the task was done.
-    pub(super) fn after_nudge(&self, id: JobId, early: u32, polls: u32) -> i64 {
-        let usual = self.next_ask(id, polls);
+    pub(super) fn after_nudge(&self, job: &Job, now: Millis, early: u32, polls: u32) -> i64 {
+        let usual = self.next_ask(job, now, polls);
         NUDGED.get(early as usize).map_or(usual, |wait| usual.min(*wait))
     }
 
@@ -240,6 +265,7 @@ impl Policy {
             self.submit_lease,
             self.unknown_wait,
             self.poll.overdue_after.max(self.poll.first_after).saturating_mul(2),
+            self.experience.longest_median().saturating_mul(3).min(2 * HOUR),
             self.poll.max_interval.saturating_mul(2),
             self.fetch.max_backoff.saturating_mul(2),
             self.probe_after.saturating_mul(80),

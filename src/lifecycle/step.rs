@@ -223,7 +223,8 @@ fn cancel(mut draft: Draft<'_>) -> Option<Change> {
         }
         _ => true,
     };
-    draft.settle(Outcome::Canceled { may_still_charge });
+    let files = draft.was.files().cloned().collect();
+    draft.settle(Outcome::Canceled { may_still_charge, files });
     draft.done()
 }
 

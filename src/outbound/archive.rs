@@ -4,16 +4,21 @@
 //! archive always stands for a whole file. `LocalFileSystem::with_fsync` does all of that but one thing: it syncs
 //! only the folders that it made itself in that call, not those that another task or an earlier, killed process
 //! made a moment ago. [`Archive::writer`] closes that gap.
+//!
+//! The archive's folder is made at a start and never later: where its volume is gone, that would put videos on the disk
+//! that it was mounted on. So it is looked for before anything is written, and again before a file counts as stored.
 
+mod folders;
 mod lock;
 mod writeback;
 
 use std::{
     collections::HashSet,
-    fs, io,
+    io,
     ops::Range,
     path::{Path as FsPath, PathBuf},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use jiff::{Timestamp, tz::TimeZone};
@@ -25,7 +30,10 @@ use object_store::{
 pub(super) use lock::Lock;
 
 use super::manifest::Manifest;
-use crate::config::Storage;
+use crate::{
+    config::Storage,
+    disk::{self, Disk, Role, Trouble},
+};
 
 /// What is ours in the archive's folder, and no video.
 const HIDDEN: &str = ".reelhook";
@@ -39,7 +47,7 @@ pub struct Archive {
     store: LocalFileSystem,
     root: PathBuf,
     key_template: String,
-    min_free: u64,
+    disk: Disk,
     /// Folders whose own entry is known to be on disk.
     durable: Arc<Mutex<HashSet<PathBuf>>>,
 }
@@ -47,16 +55,19 @@ pub struct Archive {
 /// What can go wrong in the archive.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
-    /// The volume is full, or would be left with less than `[storage] min_free`.
-    #[error("the video volume has too little room: {0}")]
+    /// The volume is full.
+    #[error("the disk of the archive has too little room: {0}")]
     NoSpace(String),
+    /// It takes nothing: less than `[storage] min_free` would be left, it is read-only, or gone.
+    #[error(transparent)]
+    Disk(#[from] Trouble),
     /// There is no such file.
     #[error("there is no `{0}` in the archive")]
     NotFound(String),
     /// The range begins behind the end of the file.
     #[error("the file has no such range: {0}")]
     Range(String),
-    /// Everything else: permissions, a broken disk, a read-only mount.
+    /// Everything else: permissions, a broken disk.
     #[error("the archive failed: {0}")]
     Io(String),
 }
@@ -69,13 +80,21 @@ impl Archive {
     /// The folder cannot be made, read or synced.
     pub async fn open(settings: &Storage) -> Result<Self, ArchiveError> {
         let root = settings.root.clone();
-        let root = blocking(move || prepare(&root).map_err(|error| named(&error, &root))).await?;
+        let root =
+            blocking(move || folders::prepare(&root).map_err(|error| folders::named(&error, &root))).await?;
         let store = LocalFileSystem::new_with_prefix(&root)?.with_fsync(true);
         let archive = Self {
             store,
+            // Each look counts but once: a fast download writes gigabytes in the time that a store is patient for.
+            disk: Disk::new(
+                Role::Archive,
+                root.clone(),
+                folders::mark(&root),
+                settings.min_free,
+                Duration::ZERO,
+            ),
             root,
             key_template: settings.key_template.clone(),
-            min_free: settings.min_free,
             durable: Arc::default(),
         };
         let root = archive.root.clone();
@@ -96,6 +115,7 @@ impl Archive {
     /// The folder or the staging file cannot be made.
     pub async fn writer(&self, location: &str) -> Result<Box<dyn MultipartUpload>, ArchiveError> {
         let location = parse(location)?;
+        self.ensure_usable()?;
         self.make_folder_durable(&location).await?;
         let upload = self.store.put_multipart(&location).await?;
         Ok(writeback::with_write_back(upload, &self.store.path_to_filesystem(&location)?))
@@ -104,7 +124,8 @@ impl Archive {
     /// Opens a file for reading, whole or a range of bytes (end exclusive, cut at the end of the file).
     ///
     /// # Errors
-    /// [`ArchiveError::NotFound`], [`ArchiveError::Range`] or [`ArchiveError::Io`].
+    /// [`ArchiveError::NotFound`], [`ArchiveError::Range`], [`ArchiveError::Disk`] where the volume is gone, or
+    /// [`ArchiveError::Io`].
     pub async fn read(&self, location: &str, range: Option<Range<u64>>) -> Result<GetResult, ArchiveError> {
         let start = range.as_ref().map_or(0, |range| range.start);
         let options = GetOptions { range: range.map(Into::into), ..GetOptions::default() };
@@ -114,23 +135,39 @@ impl Archive {
             Err(_) if start > 0 && start >= self.head(location).await?.size => {
                 Err(ArchiveError::Range(format!("byte {start} is behind the end")))
             }
-            Err(error) => Err(error.into()),
+            Err(error) => Err(self.unless_gone(error)),
         }
     }
 
     /// Size and time of a file.
     ///
     /// # Errors
-    /// [`ArchiveError::NotFound`] or [`ArchiveError::Io`].
+    /// [`ArchiveError::NotFound`], [`ArchiveError::Disk`] where the volume is gone, or [`ArchiveError::Io`].
     pub async fn head(&self, location: &str) -> Result<ObjectMeta, ArchiveError> {
-        Ok(self.store.head(&parse(location)?).await?)
+        self.store.head(&parse(location)?).await.map_err(|error| self.unless_gone(error))
+    }
+
+    /// A file that is not found where the volume is gone may well be in the archive.
+    fn unless_gone(&self, error: object_store::Error) -> ArchiveError {
+        match self.disk.ensure_usable() {
+            Err(gone @ Trouble::Gone(_)) => gone.into(),
+            _ => error.into(),
+        }
+    }
+
+    /// Removes a file that no record names.
+    ///
+    /// # Errors
+    /// [`ArchiveError::NotFound`] or [`ArchiveError::Io`].
+    pub async fn remove(&self, location: &str) -> Result<(), ArchiveError> {
+        Ok(self.store.delete(&parse(location)?).await?)
     }
 
     /// Writes the manifest of a job as `<key>.json`, durably, and returns its location. Call it last: a manifest says
     /// that every file which it lists is complete. Writing it again replaces it.
     ///
     /// # Errors
-    /// [`ArchiveError::NoSpace`] or [`ArchiveError::Io`].
+    /// [`ArchiveError::NoSpace`], [`ArchiveError::Disk`] or [`ArchiveError::Io`].
     pub async fn put_manifest(&self, key: &str, manifest: &Manifest) -> Result<String, ArchiveError> {
         let body = serde_json::to_vec_pretty(manifest).map_err(|e| ArchiveError::Io(e.to_string()))?;
         let location = format!("{key}.json");
@@ -138,39 +175,39 @@ impl Archive {
         let path = parse(&location)?;
         self.make_folder_durable(&path).await?;
         self.store.put(&path, body.into()).await?;
+        self.ensure_usable()?;
         if let Some(lock) = lock {
             lock.release();
         }
         Ok(location)
     }
 
-    /// Bytes that are free on the archive's volume.
-    ///
-    /// # Errors
-    /// The volume does not say.
-    pub fn free_space(&self) -> Result<u64, ArchiveError> {
-        let volume = rustix::fs::statvfs(&self.root).map_err(io::Error::from)?;
-        Ok(volume.f_bavail.saturating_mul(volume.f_frsize))
+    /// How the archive's disk does.
+    pub fn disk(&self) -> disk::Report {
+        self.disk.report()
     }
 
     /// Asks whether `bytes` more leave `[storage] min_free` untouched.
     ///
     /// # Errors
-    /// [`ArchiveError::NoSpace`] if not.
+    /// [`ArchiveError::Disk`] if not.
     pub fn ensure_room(&self, bytes: u64) -> Result<(), ArchiveError> {
-        let free = self.free_space()?;
-        if free < self.min_free.saturating_add(bytes) {
-            let min_free = self.min_free;
-            return Err(ArchiveError::NoSpace(format!(
-                "{bytes} bytes are needed, {free} are free and {min_free} are kept by [storage] min_free"
-            )));
-        }
-        Ok(())
+        Ok(self.disk.ensure_room(bytes)?)
+    }
+
+    /// Asks whether the volume is there and can be written. What was written before is in the archive then, and not in
+    /// a folder that its volume left behind.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Disk`] if not.
+    pub(super) fn ensure_usable(&self) -> Result<(), ArchiveError> {
+        Ok(self.disk.ensure_usable()?)
     }
 
     /// Claims the right to write files whose names begin with `stem` and a dot; `None` while another holds it, be it
     /// in another process. Left-overs of a holder that was killed are removed.
     pub(super) async fn lock(&self, stem: &str) -> Result<Option<Lock>, ArchiveError> {
+        self.ensure_usable()?;
         let (root, stem) = (self.root.clone(), stem.to_owned());
         blocking(move || Lock::acquire(&root, &stem)).await
     }
@@ -184,7 +221,7 @@ impl Archive {
         }
         let (root, durable) = (self.root.clone(), Arc::clone(&self.durable));
         blocking(move || {
-            sync_up_to(&folder, &root)?;
+            folders::sync_up_to(&folder, &root)?;
             let mut durable = durable.lock().unwrap_or_else(PoisonError::into_inner);
             if durable.len() >= MAX_KNOWN_FOLDERS {
                 durable.clear();
@@ -194,39 +231,6 @@ impl Archive {
         })
         .await
     }
-}
-
-/// Makes the archive's folder with its hidden one, durably, and returns its canonical path.
-fn prepare(root: &FsPath) -> io::Result<PathBuf> {
-    let made = root.ancestors().take_while(|folder| !folder.exists()).count();
-    fs::create_dir_all(root)?;
-    let root = fs::canonicalize(root)?;
-    // The parent even when nothing was made now: a killed process may have made the folder without syncing it.
-    for folder in root.ancestors().skip(1).take(made.max(1)) {
-        if let Err(error) = sync_folder(folder) {
-            tracing::debug!(folder = %folder.display(), %error, "a folder above the archive cannot be synced");
-        }
-    }
-    sync_up_to(&lock::folder(&root), &root)?;
-    Ok(root)
-}
-
-/// The error with what it is about.
-fn named(error: &io::Error, root: &FsPath) -> io::Error {
-    io::Error::new(error.kind(), format!("{} ([storage] url): {error}", root.display()))
-}
-
-/// Makes a folder below `root` and syncs it and all above it up to `root`.
-fn sync_up_to(folder: &FsPath, root: &FsPath) -> io::Result<()> {
-    fs::create_dir_all(folder)?;
-    for above in folder.ancestors().take_while(|above| above.starts_with(root)) {
-        sync_folder(above)?;
-    }
-    Ok(())
-}
-
-fn sync_folder(folder: &FsPath) -> io::Result<()> {
-    fs::File::open(folder)?.sync_all()
 }
 
 fn parse(location: &str) -> Result<Path, ArchiveError> {

@@ -24,7 +24,7 @@ use super::{
     egress::{Denied, Guard},
     outside::{Outside, OutsideError},
 };
-use crate::config;
+use crate::{config, disk::Trouble};
 
 /// What to fetch.
 #[derive(Clone, Debug)]
@@ -112,7 +112,9 @@ pub enum FetchFault {
 impl From<ArchiveError> for FetchFault {
     fn from(error: ArchiveError) -> Self {
         match error {
-            ArchiveError::NoSpace(_) => Self::NoSpace(error.to_string()),
+            ArchiveError::NoSpace(_) | ArchiveError::Disk(Trouble::Full { .. }) => {
+                Self::NoSpace(error.to_string())
+            }
             _ => Self::Storage(error.to_string()),
         }
     }
@@ -172,6 +174,7 @@ impl Downloader {
         stop: &CancellationToken,
     ) -> Result<Stored, FetchFault> {
         let stem = stem(order);
+        self.archive.ensure_room(0)?;
         let mut claim = self.shelf.claim((order.job_id.clone(), order.index), &stem).await?;
         let Self { archive, outside, settings, .. } = self;
         let transfer = Transfer { archive, outside, settings, order, stem: &stem, progress };

@@ -4,10 +4,10 @@
 //! opens its own. Neither repeats, follows redirects, or takes a proxy from the environment; what is to be tried
 //! again is decided by the record of the job, where it is counted.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use metrics::counter;
+use metrics::{counter, histogram};
 use reqwest::{Client, Method, RequestBuilder, Response};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
@@ -79,7 +79,7 @@ impl Upstream {
             .request(Method::POST, self.create_url.clone())
             .header("idempotency-key", key)
             .json(body);
-        let answer = match self.signed(call).send().await {
+        let answer = match timed("submit", self.signed(call).send()).await {
             Ok(response) => read(response).await,
             Err(error) if error.is_connect() => {
                 count("submit", "not_sent");
@@ -89,7 +89,7 @@ impl Upstream {
         };
         match answer {
             Ok(Answer { status, retry_after, body }) => {
-                count("submit", status_class(status));
+                count("submit", code(status));
                 let body = self.without_key(body);
                 let read = reply::read_submit(status, retry_after, &body, &self.settings.mapping);
                 Submitted::Answered(read, reply::scrub(&body, &[]))
@@ -104,13 +104,13 @@ impl Upstream {
     /// Asks what became of a task.
     pub async fn ask(&self, task: &str) -> (TaskAnswer, Option<String>) {
         let url = request::task_url(&self.settings.base_url, &self.settings.task_path, task);
-        let answer = match self.signed(self.asks.get(url)).send().await {
+        let answer = match timed("ask", self.signed(self.asks.get(url)).send()).await {
             Ok(response) => read(response).await,
             Err(error) => Err(error),
         };
         match answer {
             Ok(Answer { status, retry_after, body }) => {
-                count("ask", status_class(status));
+                count("ask", code(status));
                 let body = self.without_key(body);
                 let read = reply::read_task(status, retry_after, &body, Some(task), &self.settings.mapping);
                 (read, Some(reply::scrub(&body, &[])))
@@ -176,15 +176,41 @@ fn describe(error: &reqwest::Error) -> String {
     text
 }
 
-fn count(operation: &'static str, result: &'static str) {
-    counter!("reelhook_upstream_requests_total", "operation" => operation, "result" => result).increment(1);
+fn count(operation: &'static str, code: &'static str) {
+    counter!("reelhook_upstream_requests_total", "operation" => operation, "code" => code).increment(1);
 }
 
-const fn status_class(status: u16) -> &'static str {
+/// Waits for a call, and notes how long that took.
+async fn timed<T>(operation: &'static str, call: impl Future<Output = T>) -> T {
+    let begun = Instant::now();
+    let answer = call.await;
+    histogram!("reelhook_upstream_request_seconds", "operation" => operation).record(begun.elapsed());
+    answer
+}
+
+/// A status as a label: those that mean something to us by themselves, the others by class.
+const fn code(status: u16) -> &'static str {
     match status {
-        200..=299 => "2xx",
-        300..=399 => "3xx",
-        400..=499 => "4xx",
-        _ => "5xx",
+        200 => "200",
+        201 => "201",
+        202 => "202",
+        400 => "400",
+        401 => "401",
+        402 => "402",
+        403 => "403",
+        404 => "404",
+        409 => "409",
+        422 => "422",
+        429 => "429",
+        500 => "500",
+        502 => "502",
+        503 => "503",
+        504 => "504",
+        other => match other / 100 {
+            2 => "2xx",
+            3 => "3xx",
+            4 => "4xx",
+            _ => "5xx",
+        },
     }
 }

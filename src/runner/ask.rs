@@ -1,5 +1,7 @@
 //! The question: what became of the task? Its answer decides, whatever a callback said.
 
+use metrics::counter;
+
 use super::{Duties, duties::millis};
 use crate::{
     chaos::{self, Point},
@@ -34,11 +36,27 @@ impl Duties {
             }
             TaskAnswer::Nothing { why } => unanswered(why, None, lease),
         };
+        count(&event);
         // What changed nothing is not worth keeping.
         let evidence =
             raw.filter(|_| !matches!(event, Event::Unanswered(..) | Event::Reported(_, Report::NotFound, _)));
         self.record(&job, &event, evidence.as_deref()).await;
     }
+}
+
+/// The word itself is the provider's, so it is counted and not named.
+fn count(event: &Event) {
+    let result = match event {
+        Event::Reported(_, Report::Running { known, .. }, _) => {
+            counter!("reelhook_unknown_status_words_total").increment(u64::from(!known));
+            "running"
+        }
+        Event::Reported(_, Report::Succeeded { .. }, _) => "succeeded",
+        Event::Reported(_, Report::Failed { .. }, _) => "failed",
+        Event::Reported(_, Report::NotFound, _) => "not_found",
+        _ => "unanswered",
+    };
+    counter!("reelhook_asks_total", "result" => result).increment(1);
 }
 
 fn unanswered(message: String, retry_after: Option<i64>, lease: u64) -> Event {

@@ -1,6 +1,10 @@
 //! The copy: every output into the archive, then the manifest, then the job may be called succeeded.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
+use metrics::{counter, histogram};
+use tokio_util::sync::CancellationToken;
 
 use super::{Duties, duties::millis};
 use crate::{
@@ -16,30 +20,52 @@ use crate::{
 /// Waits for another fetcher of the same file, in milliseconds.
 const BUSY: i64 = 15_000;
 
+/// How the copy of a claimed job was left.
+#[derive(Debug, Default)]
+pub struct Left {
+    /// The job has ended.
+    pub ended: bool,
+    /// A file that was stored while the job ended otherwise: no record names it.
+    pub unnamed: Option<StoredFile>,
+}
+
 impl Duties {
     /// Has `get` fetch what is missing of a claimed job, then `seal` write the manifest, and records each. `key` is the
-    /// job's in the archive. Whether the job has ended.
+    /// job's in the archive. When the claim is lost, `stop` is canceled, and `get` has to come to an end.
     pub async fn fetch<G, S>(
         &self,
         job: Job,
         key: &str,
+        stop: &CancellationToken,
         get: impl Fn(Order) -> G,
         seal: impl FnOnce(Manifest) -> S,
-    ) -> bool
+    ) -> Left
     where
         G: Future<Output = Result<Stored, Fault>>,
         S: Future<Output = Result<(), String>>,
     {
-        let (id, Some(lease)) = (job.id, job.lease) else { return false };
-        let copy = Box::pin(self.copy(job.clone(), lease, key, get, seal));
-        let latest = match self.holding(id, lease, copy).await {
+        let (id, Some(lease)) = (job.id, job.lease) else { return Left::default() };
+        let mut copy = Box::pin(self.copy(job.clone(), lease, key, get, seal));
+        let latest = match self.holding(id, lease, &mut copy).await {
             Some(after) => after,
-            None => self.record(&job, &Event::Released(lease), None).await.map(Applied::into_job),
+            None => {
+                // Not dropped: a file that is being named would get its name, and nobody would know.
+                stop.cancel();
+                let after = copy.await;
+                match self.record(&job, &Event::Released(lease), None).await {
+                    Some(released) => Some((released.into_job(), after.and_then(|(_, file)| file))),
+                    None => after,
+                }
+            }
         };
-        latest.is_some_and(|job| job.outcome().is_some())
+        let Some((job, file)) = latest else { return Left::default() };
+        let ended = job.outcome().is_some();
+        let is_named = |file: &StoredFile| job.files().any(|named| named.location == file.location);
+        Left { ended, unnamed: file.filter(|file| ended && !is_named(file)) }
     }
 
-    /// Fetches what is missing; the record as it is after the last thing that was recorded of it.
+    /// Fetches what is missing; the record as it is after the last thing that was recorded of it, and the file that was
+    /// stored then.
     async fn copy<G, S>(
         &self,
         job: Job,
@@ -47,7 +73,7 @@ impl Duties {
         key: &str,
         get: impl Fn(Order) -> G,
         seal: impl FnOnce(Manifest) -> S,
-    ) -> Option<Job>
+    ) -> Option<(Job, Option<StoredFile>)>
     where
         G: Future<Output = Result<Stored, Fault>>,
         S: Future<Output = Result<(), String>>,
@@ -59,7 +85,10 @@ impl Duties {
             let (None, Some(link)) = (&output.file, &output.link) else { continue };
             let (job_id, url) = (id.to_string(), link.url.clone());
             chaos::pass(Point::FetchBegins);
-            let event = match get(Order { job_id, index, url, key: key.to_owned() }).await {
+            let begun = self.app.clock().elapsed();
+            let fetched = get(Order { job_id, index, url, key: key.to_owned() }).await;
+            count(&fetched, self.app.clock().elapsed().saturating_sub(begun));
+            let event = match fetched {
                 Ok(stored) => {
                     chaos::pass(Point::FetchEnds);
                     Event::Fetched { index, file: file(stored), lease }
@@ -72,7 +101,10 @@ impl Duties {
             };
             match self.record(&latest, &event, None).await? {
                 Applied::Changed { job, .. } if matches!(event, Event::Fetched { .. }) => latest = *job,
-                other => return Some(other.into_job()),
+                other => {
+                    let file = if let Event::Fetched { file, .. } = event { Some(file) } else { None };
+                    return Some((other.into_job(), file));
+                }
             }
         }
         chaos::pass(Point::ManifestMissing);
@@ -86,7 +118,7 @@ impl Duties {
             Err(why) => Event::NotFetched { index: 0, fault: FetchFault::Trouble(why, None), lease },
         };
         chaos::pass(Point::ManifestWritten);
-        Some(self.record(&latest, &event, None).await?.into_job())
+        Some((self.record(&latest, &event, None).await?.into_job(), None))
     }
 
     async fn manifest(&self, job: &Job) -> Result<Manifest, AppError> {
@@ -105,6 +137,27 @@ impl Duties {
 /// When a job was created, as the archive's keys have it.
 pub(super) fn timestamp(at: Millis) -> Timestamp {
     Timestamp::from_millisecond(at.0).unwrap_or_default()
+}
+
+fn count(fetched: &Result<Stored, Fault>, took: Duration) {
+    let result = match fetched {
+        Ok(stored) => {
+            counter!("reelhook_downloaded_bytes_total").increment(stored.bytes);
+            histogram!("reelhook_download_seconds").record(took);
+            "stored"
+        }
+        Err(Fault::LinkRefused { .. }) => "refused",
+        Err(Fault::Denied(_)) => "denied",
+        Err(Fault::NotVideo(_)) => "not_video",
+        Err(Fault::TooLarge { .. }) => "too_large",
+        Err(Fault::Upstream { .. }) => "upstream",
+        Err(Fault::Busy) => "busy",
+        Err(Fault::Network(_)) => "network",
+        Err(Fault::Storage(_)) => "storage",
+        Err(Fault::NoSpace(_)) => "no_space",
+        Err(Fault::Stopped) => "stopped",
+    };
+    counter!("reelhook_downloads_total", "result" => result).increment(1);
 }
 
 fn file(stored: Stored) -> StoredFile {

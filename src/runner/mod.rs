@@ -16,9 +16,10 @@ use std::{num::NonZeroU32, sync::Arc, time::Duration};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
 pub use duties::Duties;
+pub use fetch::Left;
 pub use submit::CreateCall;
 
 use crate::{
@@ -102,6 +103,7 @@ impl Running {
         for (duty, slots) in lanes {
             runner.tasks.spawn(Arc::clone(&runner).lane(duty, slots));
         }
+        runner.tasks.spawn(Arc::clone(&runner).recall());
         runner.tasks.spawn(Arc::clone(&runner).deliver());
         runner.tasks.spawn(Arc::clone(&runner).watch_the_clock());
         Self { runner }
@@ -146,10 +148,23 @@ impl Runner {
                 }
                 Ok(_) => {}
                 Err(error) => {
-                    error!(?duty, %error, "the store gave out no work");
+                    // A disk says itself what is wrong with it, once.
+                    if matches!(error, StoreError::Disk(_)) {
+                        debug!(?duty, %error, "the store gave out no work");
+                    } else {
+                        error!(?duty, %error, "the store gave out no work");
+                    }
                     tokio::time::sleep(STORE_PAUSE).await;
                 }
             }
+        }
+    }
+
+    /// Beside the lanes: a long store is no reason to start late.
+    async fn recall(self: Arc<Self>) {
+        let recalled = self.duties.stop.run_until_cancelled(self.app.recall()).await;
+        if let Some(Err(error)) = recalled {
+            warn!(%error, "what earlier jobs taught was not read; it is learned anew");
         }
     }
 
@@ -237,11 +252,16 @@ impl Runner {
         let seal = |manifest: Manifest| async move {
             self.archive.put_manifest(key, &manifest).await.map(drop).map_err(|error| error.to_string())
         };
-        let ended = Box::pin(self.duties.fetch(job, key, get, seal)).await;
+        let Left { ended, unnamed } = Box::pin(self.duties.fetch(job, key, stop, get, seal)).await;
         stop.cancel();
         self.app.set_progress(id, None);
         if ended {
             self.downloader.forget(&id.to_string()).await;
+        }
+        if let Some(file) = unnamed
+            && let Err(error) = self.archive.remove(&file.location).await
+        {
+            warn!(job = %id, %error, "the file of a job that was canceled meanwhile stays in the archive");
         }
     }
 

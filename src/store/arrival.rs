@@ -33,6 +33,34 @@ pub struct CallbackRecord {
     pub detail: Option<String>,
 }
 
+/// How much of the inbound log is somebody's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Share {
+    /// Entries.
+    pub entries: u64,
+    /// Bytes of bodies.
+    pub bytes: u64,
+}
+
+impl Share {
+    /// Of one job. What comes then is only counted.
+    pub const OF_A_JOB: Self = Self { entries: 64, bytes: 1 << 20 };
+    /// Of all jobs together that have no record: whoever has a token of one that is gone could fill the disk.
+    pub const OF_STRAYS: Self = Self { entries: 4096, bytes: 16 << 20 };
+
+    /// Whether an entry more, with a body of so many bytes, stays within `limit`.
+    #[must_use]
+    pub const fn has_room(self, bytes: u64, limit: Self) -> bool {
+        self.entries < limit.entries && self.bytes.saturating_add(bytes) <= limit.bytes
+    }
+
+    /// With an entry more.
+    #[must_use]
+    pub const fn with(self, bytes: u64) -> Self {
+        Self { entries: self.entries.saturating_add(1), bytes: self.bytes.saturating_add(bytes) }
+    }
+}
+
 /// What we made of a callback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -1,5 +1,7 @@
 //! Why a store does not do what it is asked.
 
+use crate::disk::Trouble;
+
 /// The store could not do it. Nothing that was acknowledged before is in doubt.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -75,16 +77,9 @@ pub enum StoreError {
         /// The setting.
         setting: &'static str,
     },
-    /// Less space is left than `[store] min_free`; it heals by itself when space returns.
-    #[error(
-        "the disk of the store has {free} bytes left, [store] min_free asks for {wanted}; nothing was written"
-    )]
-    NoSpace {
-        /// Bytes left.
-        free: u64,
-        /// Bytes wanted.
-        wanted: u64,
-    },
+    /// Its disk is full, read-only or gone; it heals by itself.
+    #[error(transparent)]
+    Disk(#[from] Trouble),
     /// The record is damaged; it is kept aside.
     #[error("the record of {0} is damaged; it was set aside and is left out of all work")]
     Damaged(String),

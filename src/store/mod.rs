@@ -1,12 +1,17 @@
 //! What is remembered, and how durably. [`Store`] is the contract; every adapter passes the same conformance list.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::lifecycle::{
-    CallbackId, Change, Delivery, DeliveryEvent, DeliveryId, Duty, Event, EventKind, EventRecord, Job, JobId,
-    Millis, Policy, Status, TaskId,
+use crate::{
+    disk,
+    lifecycle::{
+        CallbackId, Change, Delivery, DeliveryEvent, DeliveryId, Duty, Event, EventKind, EventRecord, Job,
+        JobId, Millis, Policy, Status, TaskId,
+    },
 };
 
 mod arrival;
@@ -18,7 +23,7 @@ pub mod postgres;
 pub mod sled;
 pub mod transfer;
 
-pub use arrival::{Arrival, CallbackRecord, Changed, Heard, Judge, Judged, Verdict};
+pub use arrival::{Arrival, CallbackRecord, Changed, Heard, Judge, Judged, Share, Verdict};
 pub use error::StoreError;
 pub use outbox::{
     ClaimedDelivery, DeliveryChanged, DeliveryClaim, DeliveryCounts, DeliveryFilter, Lane, Render, Rendering,
@@ -205,9 +210,9 @@ pub struct Page<T> {
 #[serde(default)]
 pub struct Counts {
     /// Open jobs and settled ones (`done`), by the phase's name.
-    pub phases: std::collections::BTreeMap<String, u64>,
+    pub phases: BTreeMap<String, u64>,
     /// Settled jobs, by status.
-    pub outcomes: std::collections::BTreeMap<String, u64>,
+    pub outcomes: BTreeMap<String, u64>,
     /// Deliveries that are owed.
     #[serde(skip_serializing_if = "nothing")]
     pub owed: u64,
@@ -275,7 +280,8 @@ pub trait Store: Send + Sync + 'static {
     async fn next_due(&self, duty: Duty) -> Result<Option<Millis>, StoreError>;
 
     /// Remembers a callback: log entry, the key by which repeats are known, and what it does to its job, all or
-    /// nothing. Durable when it returns.
+    /// nothing. Of callbacks for jobs without a record no more is kept than [`Share::OF_A_JOB`] of each and
+    /// [`Share::OF_STRAYS`] of all. Durable when it returns.
     async fn callback(&self, arrival: Arrival) -> Result<Heard, StoreError>;
 
     /// Jobs, newest first, older than `before`.
@@ -347,6 +353,9 @@ pub trait Store: Send + Sync + 'static {
     /// Durable events after `after`, oldest first.
     async fn events(&self, after: u64, limit: usize, filter: EventFilter) -> Result<EventPage, StoreError>;
 
+    /// Appends an event that is no change of a job to the log. Durable when it returns.
+    async fn log(&self, event: EventRecord) -> Result<(), StoreError>;
+
     /// The durable ends of the log.
     async fn bounds(&self) -> Result<LogBounds, StoreError>;
 
@@ -355,6 +364,31 @@ pub trait Store: Send + Sync + 'static {
 
     /// How many jobs are where.
     async fn counts(&self) -> Result<Counts, StoreError>;
+
+    /// When the oldest job was created, of each phase but `done` that has one, by the phase's name.
+    async fn oldest(&self) -> Result<BTreeMap<String, Millis>, StoreError> {
+        let mut oldest = BTreeMap::new();
+        for phase in self.counts().await?.phases.into_keys().filter(|phase| phase != "done") {
+            let filter = JobFilter { phase: Some(phase.clone()), ..JobFilter::default() };
+            let mut before = None;
+            loop {
+                let page = self.list(filter.clone(), before, 250).await?;
+                if let Some(job) = page.items.last() {
+                    oldest.insert(phase.clone(), job.created_at);
+                }
+                before = page.read_to.filter(|_| page.more).map(JobId::from_bytes);
+                if before.is_none() {
+                    break;
+                }
+            }
+        }
+        Ok(oldest)
+    }
+
+    /// Bytes that the store takes, where that is known.
+    async fn size(&self) -> Result<Option<u64>, StoreError> {
+        Ok(None)
+    }
 
     /// What is booked in the day and month of `now`.
     async fn booked(&self, now: Millis) -> Result<Booked, StoreError>;
@@ -369,8 +403,8 @@ pub trait Store: Send + Sync + 'static {
     /// Signals that something changed: a hint, never the truth. Register before you look.
     fn wake(&self) -> tokio::sync::watch::Receiver<u64>;
 
-    /// Whether there is room to write: well above `[store] min_free`.
-    fn roomy(&self) -> bool;
+    /// How the disk does that it is on; none for a store that is elsewhere.
+    fn disk(&self) -> Option<disk::Report>;
 
     /// What instances that share this store keep together; none: there is one instance, which keeps it by itself.
     fn gate(&self) -> Option<&dyn Gate> {

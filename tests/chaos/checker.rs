@@ -108,10 +108,10 @@ pub(crate) enum Ends {
 }
 
 impl Ends {
-    /// Longer than every wait of the configuration together, and than the server doubts a task.
+    /// Longer than every wait of the configuration together, and than the server doubts a task and then its rival.
     const fn patience(self) -> Duration {
         match self {
-            Self::All => Duration::from_secs(180),
+            Self::All => Duration::from_secs(300),
             Self::OrDoubted => Duration::from_secs(60),
             Self::Broken => Duration::from_secs(2),
         }

@@ -41,7 +41,7 @@ async fn damaged_records_become_jobs_again_and_keep_their_ids() {
     place.tamper(|tree| [QUEUED, AWAITING, STORED, CANCELED].into_iter().for_each(|n| scratch(tree, n)));
     let before = place.files();
     let (other, told) = recovered(&place, &[]);
-    assert!(told.contains("5 jobs were read whole, 4 made anew"), "{told}");
+    assert!(told.contains("6 jobs were read whole, 4 made anew"), "{told}");
     assert_eq!(place.files(), before);
 
     let store = other.open();
@@ -58,7 +58,7 @@ async fn damaged_records_become_jobs_again_and_keep_their_ids() {
     );
     assert!(matches!(
         get(&store, id(CANCELED)).await.outcome(),
-        Some(Outcome::Canceled { may_still_charge: false })
+        Some(Outcome::Canceled { may_still_charge: false, .. })
     ));
     let again = Insert { key: Some(key("web", "order-1", 1)), ..insertion(job(50)) };
     let replayed = store.insert(again).await.unwrap();
@@ -78,7 +78,7 @@ async fn a_store_that_does_not_open_says_how_to_save_it_and_stays() {
     log[..64].fill(0xAA);
     fs::write(place.path("state/db"), &log).unwrap();
     let before = place.files();
-    place.serve().assert().code(1).stderr(predicate::str::contains("its log holds whole records of 9"));
+    place.serve().assert().code(1).stderr(predicate::str::contains("its log holds whole records of 10"));
     assert_eq!(place.files(), before, "a start leaves it to be saved");
     let run = place.db(&["check"]).assert().code(1);
     run.stderr(

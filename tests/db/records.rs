@@ -10,7 +10,7 @@ use std::{
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use reelhook::{
-    lifecycle::{CallbackId, Duty, JobId},
+    lifecycle::{CallbackId, Duty, FailCode, JobId, Outcome},
     store::{
         CallbackFilter, DeliveryFilter, EventFilter, IdempotencyKey, Insert, Inserted, JobFilter, Store,
     },
@@ -58,6 +58,7 @@ fn file(key: &[u8]) -> String {
         (STORED, "settled-stored"),
         (CANCELED, "settled-canceled"),
         (FOLLOWING, "following"),
+        (FAILED, "settled-failed"),
     ];
     let kind = match key[0] {
         b'j' => {
@@ -73,6 +74,7 @@ fn file(key: &[u8]) -> String {
         b'i' => "idempotency",
         b'c' => "callback",
         b'k' => "stray",
+        b'g' => "strays",
         b't' => "task",
         b'b' => "ledger",
         b'r' => "request",
@@ -129,7 +131,7 @@ fn fixtures() -> (Place, usize) {
 #[tokio::test]
 async fn the_records_of_0_1_are_read_by_this_version() {
     let (place, files) = fixtures();
-    assert_eq!(files, 28, "each phase, and each kind of entry");
+    assert_eq!(files, 30, "each phase, and each kind of entry");
     assert_eq!(place.findings(), [""; 0]);
     let store = place.open();
     let phases = [
@@ -142,13 +144,19 @@ async fn the_records_of_0_1_are_read_by_this_version() {
         (STORED, "done"),
         (CANCELED, "done"),
         (FOLLOWING, "awaiting"),
+        (FAILED, "done"),
     ];
     for (n, phase) in phases {
         assert_eq!(get(&store, id(n)).await.phase_name(), phase);
     }
     assert_eq!(get(&store, id(STORED)).await.files().count(), 1);
+    let failed = get(&store, id(FAILED)).await;
+    assert!(matches!(
+        failed.outcome(),
+        Some(Outcome::Failed { code: FailCode::ArtifactMissing, files, .. }) if files.is_empty()
+    ));
     assert_eq!(store.list(JobFilter::default(), None, 50).await.unwrap().items.len(), phases.len());
-    assert_eq!(store.counts().await.unwrap().phase("done"), 2);
+    assert_eq!(store.counts().await.unwrap().phase("done"), 3);
     assert_eq!(store.document(id(QUEUED)).await.unwrap().unwrap(), vec![b'x'; 5_000]);
     assert_eq!(store.by_task(&task(STORED)).await.unwrap(), Some(id(STORED)));
     assert!(store.next_due(Duty::Submit).await.unwrap().is_some());
@@ -156,8 +164,9 @@ async fn the_records_of_0_1_are_read_by_this_version() {
     let timeline = EventFilter { job: Some(id(STORED)), ..EventFilter::default() };
     let timeline = store.events(0, 50, timeline).await.unwrap().events;
     let told = store.deliveries(DeliveryFilter::default(), None, 9).await.unwrap().items;
-    assert_eq!((told.len(), told[0].attempts, told[0].tries.len(), told[0].lease), (1, 2, 1, None));
-    assert_eq!(&*store.delivery_body(told[0].id).await.unwrap().unwrap(), br#"{"type":"job.canceled"}"#);
+    let tried = told.iter().find(|delivery| delivery.attempts == 2).unwrap();
+    assert_eq!((told.len(), tried.tries.len(), tried.lease), (2, 1, None));
+    assert_eq!(&*store.delivery_body(tried.id).await.unwrap().unwrap(), br#"{"type":"job.canceled"}"#);
     assert_eq!(store.lanes().await.unwrap().len(), 1);
     assert!(store.sinks().await.unwrap()[0].state.failing_since.is_some());
     assert!(timeline.iter().filter(|entry| entry.event.kind.is_terminal()).count() == 1);

@@ -24,6 +24,8 @@ pub(crate) const STORED: u16 = 7;
 pub(crate) const CANCELED: u16 = 8;
 /// Follows [`STORED`] up.
 pub(crate) const FOLLOWING: u16 = 9;
+/// Ended, and names no video.
+pub(crate) const FAILED: u16 = 10;
 /// None of them.
 pub(crate) const STRANGER: u16 = 99;
 
@@ -48,6 +50,8 @@ pub(crate) async fn seed(place: &Place) {
     stored(&store, STORED).await;
     put(&store, booking(job(CANCELED), 20_001, 40)).await;
     step(&store, id(CANCELED), &Event::Cancel, NOW).await;
+    awaiting(&store, FAILED).await;
+    missing(&store, FAILED).await;
     let again = get(&store, id(STORED)).await.again(RetryMode::Recheck, id(FOLLOWING), NOW).unwrap();
     store.insert(Insert { document: Bytes::new(), ..insertion(again) }).await.unwrap();
 
@@ -82,6 +86,17 @@ async fn fetching(store: &dyn Store, n: u16) {
     let links = vec![format!("https://files.example.com/{n}.mp4")];
     let report = Report::Succeeded { links, credits: Some(300) };
     step(store, id(n), &Event::Reported(task(n), report, lease), asked).await;
+}
+
+/// The task route says "succeeded" and names no video until nobody asks again.
+async fn missing(store: &dyn Store, n: u16) {
+    let mut at = NOW.plus(86_400_000);
+    while get(store, id(n)).await.phase_name() == "awaiting" {
+        at = at.plus(86_400_000);
+        let lease = step(store, id(n), &Event::Claimed(Duty::Ask), at).await.lease.unwrap();
+        let report = Report::Succeeded { links: Vec::new(), credits: Some(300) };
+        step(store, id(n), &Event::Reported(task(n), report, lease), at).await;
+    }
 }
 
 async fn stored(store: &dyn Store, n: u16) {

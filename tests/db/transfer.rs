@@ -54,11 +54,11 @@ async fn a_moved_store_comes_over_whole_and_its_source_never_starts_again() {
     let moved = export(&place, &["--move"]);
     let (header, trailer) = (&lines(&moved, "header")[0], &lines(&moved, "trailer")[0]);
     assert_eq!((&header["value"]["moved"], &header["schema"]), (&true.into(), &1.into()));
-    assert_eq!(trailer["value"]["counts"]["job"], 9);
+    assert_eq!(trailer["value"]["counts"]["job"], 10);
     let sealed = place.db(&["export", "-"]).assert().success();
     assert_eq!(
         lines(&String::from_utf8_lossy(&sealed.get_output().stdout), "job").len(),
-        9,
+        10,
         "it can still be read"
     );
     place.serve().assert().code(6).stderr(predicate::str::contains("is sealed: its jobs were moved"));
@@ -193,7 +193,7 @@ async fn what_follows_from_the_rest_is_made_anew_by_an_import() {
     let place = Place::new();
     seed(&place).await;
     place.tamper(|tree| {
-        for prefix in *b"dtlhn" {
+        for prefix in *b"dtlhnu" {
             for key in tree.scan_prefix([prefix]).keys() {
                 tree.remove(key.unwrap()).unwrap();
             }

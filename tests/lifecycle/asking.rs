@@ -191,7 +191,7 @@ fn what_ended_stays_ended() {
     for report in [succeeded(1), failed(), running()] {
         player.ignores(&Event::Reported(task("ours"), report, 3));
     }
-    assert!(matches!(player.job.outcome(), Some(Outcome::Canceled { may_still_charge: true })));
+    assert!(matches!(player.job.outcome(), Some(Outcome::Canceled { may_still_charge: true, .. })));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What a callback does: a hint that makes a question due, and a way back to a lost task.
 
-use reelhook::lifecycle::{Duty, Event, EventKind, FailCode, Phase, RetryMode, Why};
+use reelhook::lifecycle::{Duty, Event, EventKind, FailCode, Phase, Report, RetryMode, Why};
 
 use crate::{player::*, support::task};
 
@@ -73,7 +73,7 @@ fn an_answered_callback_that_came_too_early_is_asked_again_after_2_5_and_15_seco
 
 #[test]
 fn an_answer_settles_only_callbacks_that_came_before_its_question() {
-    for report in [running(), succeeded(0), reelhook::lifecycle::Report::NotFound] {
+    for report in [running(), succeeded(0), Report::NotFound] {
         let player = Player::asking();
         let lease = player.lease();
         let player = player.then(&note(None)).then(&Event::Reported(task("ours"), report, lease));
@@ -184,4 +184,24 @@ fn a_task_that_is_another_jobs_holds_the_job_unless_its_own_is_proven() {
     for player in [Player::awaiting(), Player::fetching(1), Player::settled(&Event::Cancel)] {
         player.ignores(&Event::Contradicted(task("other")));
     }
+}
+
+#[test]
+fn a_task_that_another_callback_names_is_asked_about_once_the_first_turns_out_to_be_none() {
+    let contradicted = |mut player: Player| {
+        while player.job.phase_name() == "awaiting" && player.task().0 == "ours" {
+            player = player.later(3_600_000).due().asks(&Report::NotFound);
+        }
+        player
+    };
+    let liar = || Player::unknown().then(&note(Some("ours")));
+    assert_eq!(contradicted(liar()).why(), Why::IdContradicted);
+    let player = contradicted(liar().then(&note(Some("theirs"))));
+    assert_eq!((player.task(), player.wait()), (("theirs", false), 0));
+    assert_eq!(player.awaits().rival, None, "it has its turn once");
+    let player = contradicted(liar().then(&note(Some("theirs"))).then(&note(Some("ours"))));
+    assert_eq!(player.task().0, "theirs", "who repeats himself is no rival of his own");
+    // What the upstream vouches for has none.
+    let player = Player::awaiting().then(&note(Some("theirs")));
+    assert_eq!(player.awaits().rival, None);
 }

@@ -16,7 +16,7 @@ fn canceling_ends_any_open_job_and_says_whether_it_may_still_cost() {
         assert_eq!(player.told(), [EventKind::Canceled]);
         player.ignores(&Event::Cancel);
         let released = player.change().release.is_some();
-        let Some(Outcome::Canceled { may_still_charge }) = player.job.outcome() else { panic!() };
+        let Some(Outcome::Canceled { may_still_charge, .. }) = player.job.outcome() else { panic!() };
         assert_ne!(*may_still_charge, released);
         *may_still_charge
     };
@@ -31,6 +31,15 @@ fn canceling_ends_any_open_job_and_says_whether_it_may_still_cost() {
     ] {
         assert!(canceled(player));
     }
+}
+
+#[test]
+fn what_was_stored_before_a_cancel_is_named_by_the_job() {
+    let player = Player::fetching(2);
+    let lease = player.lease();
+    let player = player.then(&fetched(0, lease)).then(&Event::Cancel);
+    assert_eq!(player.job.files().count(), 1);
+    player.ignores(&fetched(1, lease));
 }
 
 #[test]

@@ -19,6 +19,7 @@ use reelhook::{
     runner::{CreateCall, Duties},
     store::Store,
 };
+use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::{
@@ -310,7 +311,8 @@ async fn perform(duties: Arc<Duties>, wire: Rc<Wire>, duty: Duty, job: Job, clai
         Duty::Ask => duties.ask(job, |task| wire.ask(task)).await,
         Duty::Fetch => {
             let key = job.id.to_string();
-            duties.fetch(job, &key, |order| wire.get(order), |manifest| wire.seal(manifest)).await;
+            let stop = CancellationToken::new();
+            duties.fetch(job, &key, &stop, |order| wire.get(order), |manifest| wire.seal(manifest)).await;
         }
         Duty::Deliver | Duty::Expire => {}
     }

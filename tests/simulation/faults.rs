@@ -74,7 +74,7 @@ impl Fault {
 pub(crate) fn admits_doubt(job: &Job) -> bool {
     match &job.phase {
         Phase::Held { .. } => true,
-        Phase::Settled { outcome: Outcome::Canceled { may_still_charge } } => *may_still_charge,
+        Phase::Settled { outcome: Outcome::Canceled { may_still_charge, .. } } => *may_still_charge,
         Phase::Settled { outcome: Outcome::Failed { code, .. } } => *code == FailCode::SubmitAbandoned,
         _ => false,
     }

@@ -45,6 +45,8 @@ macro_rules! conformance {
             callbacks_that_race_are_judged_one_after_the_other
             a_callback_that_names_the_task_of_another_job_adopts_nothing
             a_callback_for_an_unknown_job_is_kept
+            of_callbacks_for_an_unknown_job_no_more_is_kept_than_for_a_known_one
+            of_callbacks_for_unknown_jobs_together_no_more_is_kept_than_their_share
             callbacks_are_listed_newest_first_and_filtered
             events_are_numbered_without_gap_in_the_order_of_changes
             events_go_on_counting_after_reopening
@@ -53,6 +55,8 @@ macro_rules! conformance {
             jobs_are_listed_newest_first_in_pages_without_repeats
             jobs_are_found_by_every_filter
             the_counts_follow_every_change_and_survive_reopening
+            an_event_about_no_job_is_numbered_among_the_others
+            the_oldest_open_job_of_each_phase_is_known_whatever_ends_before_it
             a_kept_value_never_changes
             a_change_wakes_who_registered_before
             what_is_owed_is_found_by_its_lane_and_survives_reopening

@@ -1,11 +1,12 @@
 //! The embedded store: the list, and what only it promises.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{fs, path::Path, sync::Arc, thread, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use reelhook::{
     config,
+    disk::{Role, Trouble},
     lifecycle::{Duty, Event, Job, JobId, Millis, Phase},
     store::{Insert, JobFilter, Store, StoreError, sled::SledStore},
 };
@@ -38,7 +39,10 @@ impl Folder {
 
     /// Changes raw entries while nobody has the store open.
     fn tamper(&self, tamper: impl FnOnce(&sled::Tree)) {
-        let db = sled::Config::new().path(self.path()).mode(sled::Mode::LowSpace).open().unwrap();
+        let open = || sled::Config::new().path(self.path()).mode(sled::Mode::LowSpace).open();
+        // The owner before lets go of the files a moment after it closed them.
+        let db =
+            (0..100).find_map(|_| open().map_err(|_| thread::sleep(Duration::from_millis(20))).ok()).unwrap();
         tamper(&db);
         db.flush().unwrap();
     }
@@ -317,12 +321,12 @@ async fn a_disk_that_runs_full_stops_writes_and_not_reads() {
     let store = folder.open_at(NOW);
     awaiting(&store, 1).await;
     let called = arrival(1, "dlv", b"{}");
-    assert!(store.roomy());
+    assert!(store.disk().unwrap().no_new_work.is_none());
     closed(store).await;
     let full = config::Store { min_free: u64::MAX, ..folder.config() };
     let store = SledStore::open(&full, NOW, &policy()).unwrap();
-    assert!(!store.roomy());
-    assert!(matches!(store.insert(insertion(job(2))).await, Err(StoreError::NoSpace { .. })));
-    assert!(matches!(store.callback(called).await, Err(StoreError::NoSpace { .. })));
+    assert!(matches!(store.disk().unwrap().no_writes, Some(Trouble::Full { role: Role::Store, .. })));
+    assert!(matches!(store.insert(insertion(job(2))).await, Err(StoreError::Disk(Trouble::Full { .. }))));
+    assert!(matches!(store.callback(called).await, Err(StoreError::Disk(Trouble::Full { .. }))));
     assert_eq!(get(&store, id(1)).await.id, id(1));
 }

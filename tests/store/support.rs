@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use reelhook::{
     lifecycle::{
-        CallbackId, Change, DeliveryPolicy, Duty, Event, EventKind, FetchPolicy, Job, JobId, Millis, NewJob,
-        Note, Policy, PollPolicy, Reservation, SinkRule, TaskId,
+        CallbackId, Change, DeliveryPolicy, Duty, Event, EventKind, Experience, FetchPolicy, Job, JobId,
+        Millis, NewJob, Note, Policy, PollPolicy, Reservation, SinkRule, TaskId,
     },
     store::{
         Arrival, CallbackRecord, Claim, IdempotencyKey, Insert, Inserted, Judged, Limits, Replaced, Store,
@@ -38,6 +38,7 @@ pub(crate) fn policy() -> Arc<Policy> {
         submit_lease: 65_000,
         unknown_wait: 600_000,
         probe_after: 30_000,
+        experience: Experience::default(),
         poll: PollPolicy {
             first_after: 20_000,
             overdue_after: 240_000,

@@ -1,8 +1,8 @@
 //! What the tests of the lifecycle share: a policy, a job, and the judge of a single step.
 
 use reelhook::lifecycle::{
-    Change, Cost, DeliveryPolicy, Duty, Event, EventKind, FetchPolicy, Job, JobId, Millis, NewJob, Outcome,
-    Phase, Policy, PollPolicy, Report, Reservation, SinkRule, TaskId,
+    Change, Cost, DeliveryPolicy, Duty, Event, EventKind, Experience, FetchPolicy, Job, JobId, Millis,
+    NewJob, Outcome, Phase, Policy, PollPolicy, Report, Reservation, SinkRule, TaskId,
 };
 
 /// When the tests begin; any instant will do.
@@ -16,6 +16,7 @@ pub(crate) fn policy() -> Policy {
         submit_lease: 35_000,
         unknown_wait: 600_000,
         probe_after: 30_000,
+        experience: Experience::default(),
         poll: PollPolicy {
             first_after: 15_000,
             overdue_after: 180_000,

@@ -191,8 +191,13 @@ pub struct Process {
 impl Process {
     /// Starts `reelhook serve` in `dir` with `reelhook.toml` there, and waits until it is ready.
     pub async fn start(dir: &Path, api: u16) -> Self {
-        let child = Command::new(env!("CARGO_BIN_EXE_reelhook"))
-            .args(["serve", "--config", "reelhook.toml"])
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reelhook"));
+        Self::run(command.args(["serve", "--config", "reelhook.toml"]), dir, api).await
+    }
+
+    /// The same with another command.
+    pub async fn run(command: &mut Command, dir: &Path, api: u16) -> Self {
+        let child = command
             .current_dir(dir)
             .stdout(Stdio::null())
             .stderr(std::fs::OpenOptions::new().create(true).append(true).open(dir.join("log")).unwrap())

@@ -7,7 +7,7 @@ use std::{
     net::TcpListener,
     os::unix::{fs::chown, process::CommandExt as _},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     sync::{
         OnceLock,
         atomic::{AtomicU32, Ordering},
@@ -22,6 +22,7 @@ pub(crate) struct Server {
     folder: TempDir,
     port: u16,
     databases: AtomicU32,
+    watch: Child,
 }
 
 impl Server {
@@ -37,7 +38,8 @@ impl Server {
             chown(folder.path(), Some(uid), Some(gid)).unwrap();
         }
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let server = Self { folder, port, databases: AtomicU32::new(0) };
+        let watch = watch(folder.path());
+        let server = Self { folder, port, databases: AtomicU32::new(0), watch };
         let data = server.data();
         // What a crash of the machine would lose does not matter to a test, but for what reelhook itself asks of it.
         server.run(
@@ -60,12 +62,9 @@ impl Server {
     }
 
     fn run(&self, tool: &str, args: &[&str]) {
-        let mut command = Command::new(tool_path(tool));
-        command.args(args).current_dir(self.folder.path()).stdout(Stdio::null()).stderr(Stdio::null());
-        if let Some((uid, gid)) = user() {
-            command.uid(uid).gid(gid);
-        }
-        let status = command.status().unwrap_or_else(|error| panic!("{tool}: {error}; install postgresql"));
+        let mut command = command(tool_path(tool), self.folder.path());
+        let status =
+            command.args(args).status().unwrap_or_else(|error| panic!("{tool}: {error}; install postgresql"));
         assert!(status.success(), "{tool} {args:?}: {status}");
     }
 
@@ -123,13 +122,27 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let mut command = Command::new(tool_path("pg_ctl"));
-        command.args(["-D", &self.data(), "-m", "immediate", "-W", "stop"]);
-        if let Some((uid, gid)) = user() {
-            command.uid(uid).gid(gid);
-        }
-        drop(command.stdout(Stdio::null()).stderr(Stdio::null()).status());
+        drop(self.watch.stdin.take());
+        drop(self.watch.wait());
     }
+}
+
+/// Ends the server, however the test ends: killed, it closes the pipe as well. In a group of its own, out of the reach of
+/// what is sent to the test's.
+fn watch(folder: &Path) -> Child {
+    let stop = r#"cat; "$0" -D data -m immediate -w stop; rm -rf "$PWD""#;
+    let mut watch = command("sh".into(), folder);
+    watch.args(["-c", stop]).arg(tool_path("pg_ctl")).process_group(0).stdin(Stdio::piped()).spawn().unwrap()
+}
+
+/// A command of the server's user, in its folder, that says nothing.
+fn command(program: PathBuf, folder: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(folder).stdout(Stdio::null()).stderr(Stdio::null());
+    if let Some((uid, gid)) = user() {
+        command.uid(uid).gid(gid);
+    }
+    command
 }
 
 /// Whom it runs as: it refuses root, for whom the package has made a user.

@@ -201,6 +201,7 @@ impl Part {
         chaos::pass(Point::Naming);
         self.upload.complete().await?;
         chaos::pass(Point::Named);
+        self.archive.ensure_usable()?;
         let facts = match self.walk.as_ref().map(BoxWalk::finish) {
             Some(End::Whole(facts) | End::Open(facts)) => facts,
             _ => Facts::default(),

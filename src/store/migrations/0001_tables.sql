@@ -41,6 +41,8 @@ CREATE TABLE jobs (
 
 -- In the order in which work is taken.
 CREATE INDEX jobs_due ON jobs (duty, calm, due_at, id) WHERE duty IS NOT NULL;
+-- For lists of open jobs, and the oldest of each phase.
+CREATE INDEX jobs_open ON jobs (phase, id) WHERE phase <> 'done';
 CREATE INDEX jobs_deadline ON jobs (deadline, id) WHERE phase = 'queued' AND deadline IS NOT NULL;
 
 -- Requests, byte for byte.
@@ -82,6 +84,14 @@ CREATE INDEX callbacks_of_job ON callbacks (job_id, id);
 CREATE TABLE heard (
     job_id   uuid NOT NULL,
     delivery bigint NOT NULL,
+    PRIMARY KEY (job_id, delivery)
+);
+
+-- The same for jobs that have no record, with the bytes that are kept of each. A few thousand at most.
+CREATE TABLE strays (
+    job_id   uuid NOT NULL,
+    delivery bigint NOT NULL,
+    bytes    bigint NOT NULL CHECK (bytes >= 0),
     PRIMARY KEY (job_id, delivery)
 );
 

@@ -92,9 +92,41 @@ BEGIN
     SELECT j.record, j.schema > 1 INTO record, newer FROM jobs j WHERE j.id = job FOR UPDATE;
     IF record IS NULL THEN
         PERFORM pg_advisory_xact_lock(hashtextextended(job::text, 7304));
+        seen := EXISTS (SELECT FROM strays s WHERE s.job_id = job AND s.delivery = of_delivery);
+    ELSE
+        seen := EXISTS (SELECT FROM heard h WHERE h.job_id = job AND h.delivery = of_delivery);
     END IF;
-    seen := EXISTS (SELECT FROM heard h WHERE h.job_id = job AND h.delivery = of_delivery);
 END $$;
+
+-- Remembers a callback for a job that has no record, if it stays within the share of the job and that of all such jobs.
+CREATE FUNCTION take_stray(
+    of_job uuid, of_delivery bigint, kept bigint,
+    job_entries bigint, job_bytes bigint, all_entries bigint, all_bytes bigint
+) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    n record;
+BEGIN
+    -- One at a time: the sum is exact.
+    PERFORM pg_advisory_xact_lock(7304, 3);
+    SELECT count(*) AS entries, coalesce(sum(bytes), 0) AS bytes,
+        count(*) FILTER (WHERE job_id = of_job) AS of_job,
+        coalesce(sum(bytes) FILTER (WHERE job_id = of_job), 0) AS bytes_of_job
+    INTO n FROM strays;
+    IF n.entries >= all_entries OR n.bytes + kept > all_bytes
+        OR n.of_job >= job_entries OR n.bytes_of_job + kept > job_bytes THEN
+        RETURN false;
+    END IF;
+    INSERT INTO strays VALUES (of_job, of_delivery, kept);
+    RETURN true;
+END $$;
+
+-- When the oldest open job of each phase was created: one look into the index for each.
+CREATE FUNCTION oldest_open() RETURNS TABLE (phase text, created_at bigint) LANGUAGE sql STABLE AS $$
+    SELECT p.phase, j.created_at
+    FROM unnest(ARRAY['queued', 'sending', 'unknown', 'held', 'awaiting', 'fetching']) AS p (phase),
+    LATERAL (
+        SELECT o.created_at FROM jobs o WHERE o.phase = p.phase AND o.phase <> 'done' ORDER BY o.id LIMIT 1) AS j
+$$;
 
 -- Gives numbers to events that have none, if nobody else is at it. Each statement sees what was committed before it,
 -- so what is numbered here follows everything that was numbered before.

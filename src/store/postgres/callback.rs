@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     lifecycle::{Change, Event, Job, JobId, Millis, Note, Policy},
-    store::{Arrival, CallbackRecord, Changed, Heard, Judged, Limits, Replaced, StoreError, digest},
+    store::{Arrival, CallbackRecord, Changed, Heard, Judged, Limits, Replaced, Share, StoreError, digest},
 };
 
 /// What a callback is judged by.
@@ -18,6 +18,8 @@ struct Known {
     job: Option<Job>,
     /// The delivery was seen before.
     seen: bool,
+    /// There is no record of the job, of whatever version.
+    stray: bool,
 }
 
 impl PostgresStore {
@@ -27,13 +29,16 @@ impl PostgresStore {
         let (mut session, known) = self.listen_to(job_id, delivery).await?;
         let Judged { record, keep, keep_body, note } = judge(known.job.as_ref(), known.seen);
         let verdict = record.verdict;
-        let mut sql = format!(
-            "INSERT INTO heard VALUES ('{}', {delivery}) ON CONFLICT DO NOTHING; ",
-            row::uuid(job_id)
-        );
+        let body: &[u8] = if keep_body { &body } else { &[] };
+        let mut sql = String::new();
+        if !known.stray {
+            let job = row::uuid(job_id);
+            sql.push_str(&format!("INSERT INTO heard VALUES ('{job}', {delivery}) ON CONFLICT DO NOTHING; "));
+        }
         if keep {
-            sql.push_str(&log(&record, if keep_body { &body } else { &[] })?);
-            sql.push_str("; ");
+            let room = (known.stray && !known.seen).then(|| take_stray(job_id, delivery, body.len()));
+            sql.push_str(&log(&record, body)?);
+            sql.push_str(&room.map_or_else(|| "; ".to_owned(), |room| format!(" WHERE {room}; ")));
         }
         let happened = Happening { event: Event::Callback(note.clone()), now, policy: &policy };
         let changed = match known.job {
@@ -55,9 +60,10 @@ impl PostgresStore {
         let record: Option<String> = row.try_get("record").map_err(Trouble::from)?;
         let newer = row.try_get::<Option<bool>, _>("newer").map_err(Trouble::from)?.unwrap_or(false);
         let seen = row.try_get::<Option<bool>, _>("seen").map_err(Trouble::from)?.unwrap_or(false);
+        let stray = record.is_none();
         // A record of a newer version is left to an instance that knows it; the log has the callback.
         let job = record.filter(|_| !newer).map(|record| row::decode(&record, job)).transpose()?;
-        Ok((session, Known { job, seen }))
+        Ok((session, Known { job, seen, stray }))
     }
 
     /// Lets the callback happen to its job.
@@ -143,10 +149,17 @@ fn no_verdict() -> StoreError {
     StoreError::Unavailable("the database gave no verdict".to_owned())
 }
 
-/// An entry of the inbound log, as a statement.
+/// Remembers a callback for a job without a record, if there is room for what is kept of it: a condition.
+fn take_stray(job: JobId, delivery: i64, kept: usize) -> String {
+    let (job, [of_job, of_all]) = (row::uuid(job), [Share::OF_A_JOB, Share::OF_STRAYS]);
+    let limits = [of_job.entries, of_job.bytes, of_all.entries, of_all.bytes].map(|limit| limit.to_string());
+    format!("take_stray('{job}', {delivery}, {kept}, {})", limits.join(", "))
+}
+
+/// An entry of the inbound log, as a statement to which a condition may be added.
 pub(super) fn log(record: &CallbackRecord, body: &[u8]) -> Result<String, StoreError> {
     let id = Uuid::from_bytes(*record.id.as_bytes());
     let verdict = row::name(&record.verdict);
     let (job, json, body) = (row::uuid(record.job_id), text(&row::encode(record)?), bytes(body));
-    Ok(format!("INSERT INTO callbacks VALUES ('{id}', '{job}', {}, {json}, {body})", text(&verdict)))
+    Ok(format!("INSERT INTO callbacks SELECT '{id}', '{job}', {}, {json}, {body}", text(&verdict)))
 }

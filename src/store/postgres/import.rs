@@ -75,12 +75,10 @@ const fn table(entry: &Entry) -> &'static str {
         Entry::Delivery(_) => "deliveries",
         Entry::Damaged(_) => "damaged",
         Entry::Sink(_) => "sinks",
-        Entry::Body(_)
-        | Entry::IdempotencyKey(_)
-        | Entry::Stray(_)
-        | Entry::Log(_)
-        | Entry::Header(_)
-        | Entry::Trailer(_) => "-",
+        Entry::Stray(_) => "strays",
+        Entry::Body(_) | Entry::IdempotencyKey(_) | Entry::Log(_) | Entry::Header(_) | Entry::Trailer(_) => {
+            "-"
+        }
     }
 }
 
@@ -164,7 +162,10 @@ impl Import {
                 let Some(body) = heard.body.bytes() else { return Ok(false) };
                 super::callback::log(&heard.record, &body)?
             }
-            Entry::Stray(stray) => heard(stray.job_id, stray.delivery),
+            Entry::Stray(stray) => {
+                let (job, delivery) = (row::uuid(stray.job_id), stray.delivery.cast_signed());
+                format!("INSERT INTO strays VALUES ('{job}', {delivery}, {})", stray.bytes)
+            }
             Entry::Delivery(owed) => {
                 format!("SELECT owe_deliveries({})", row::deliveries(std::slice::from_ref(&*owed))?)
             }

@@ -18,7 +18,7 @@ mod requests;
 mod row;
 mod write;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -42,9 +42,10 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    config,
+    config, disk,
     lifecycle::{
-        CallbackId, Change, Delivery, DeliveryEvent, DeliveryId, Duty, Job, JobId, Millis, Policy, TaskId,
+        CallbackId, Change, Delivery, DeliveryEvent, DeliveryId, Duty, EventRecord, Job, JobId, Millis,
+        Policy, TaskId,
     },
 };
 
@@ -169,7 +170,11 @@ impl Store for PostgresStore {
     }
 
     async fn events(&self, after: u64, limit: usize, filter: EventFilter) -> Result<EventPage, StoreError> {
-        self.log(after, limit, &filter).await
+        self.logged(after, limit, &filter).await
+    }
+
+    async fn log(&self, event: EventRecord) -> Result<(), StoreError> {
+        self.note(&event).await
     }
 
     async fn bounds(&self) -> Result<LogBounds, StoreError> {
@@ -183,6 +188,15 @@ impl Store for PostgresStore {
 
     async fn counts(&self) -> Result<Counts, StoreError> {
         self.sums().await
+    }
+
+    async fn oldest(&self) -> Result<BTreeMap<String, Millis>, StoreError> {
+        self.oldest_open().await
+    }
+
+    async fn size(&self) -> Result<Option<u64>, StoreError> {
+        let row = self.link.ask_one("SELECT pg_database_size(current_database())").await?;
+        Ok(u64::try_from(row.try_get::<i64, _>(0).map_err(Trouble::from)?).ok())
     }
 
     async fn booked(&self, now: Millis) -> Result<Booked, StoreError> {
@@ -213,8 +227,8 @@ impl Store for PostgresStore {
         self.board.subscribe()
     }
 
-    fn roomy(&self) -> bool {
-        true
+    fn disk(&self) -> Option<disk::Report> {
+        None
     }
 
     fn gate(&self) -> Option<&dyn Gate> {

@@ -1,5 +1,7 @@
 //! Lists, logs and sums.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use sqlx::{Row as _, postgres::PgRow};
 use uuid::Uuid;
@@ -11,7 +13,7 @@ use super::{
     row::{self, column},
 };
 use crate::{
-    lifecycle::{CallbackId, Delivery, DeliveryId, EventRecord, Job, JobId, Status},
+    lifecycle::{CallbackId, Delivery, DeliveryId, EventRecord, Job, JobId, Millis, Status},
     store::{
         CallbackFilter, CallbackRecord, Counts, DeliveryFilter, EventFilter, EventPage, JobFilter, LogBounds,
         LogEntry, Page, StoreError,
@@ -114,7 +116,7 @@ impl PostgresStore {
     }
 
     /// Numbered events. What this instance wrote before has its numbers by then.
-    pub(super) async fn log(
+    pub(super) async fn logged(
         &self,
         after: u64,
         limit: usize,
@@ -169,6 +171,14 @@ impl PostgresStore {
         let newest = seq(&row)?;
         let oldest = row.try_get::<Option<i64>, _>("oldest").map_err(Trouble::from)?.map(i64::cast_unsigned);
         Ok(LogBounds { oldest: oldest.filter(|oldest| *oldest <= newest).unwrap_or(newest + 1), newest })
+    }
+
+    /// One look into an index for each phase.
+    pub(super) async fn oldest_open(&self) -> Result<BTreeMap<String, Millis>, StoreError> {
+        let rows = self.link.ask("SELECT phase, created_at FROM oldest_open()").await?;
+        let oldest = |row: &PgRow| Ok((row.try_get("phase")?, Millis(row.try_get("created_at")?)));
+        let oldest: Result<_, sqlx::Error> = rows.iter().map(oldest).collect();
+        Ok(oldest.map_err(Trouble::from)?)
     }
 
     pub(super) async fn sums(&self) -> Result<Counts, StoreError> {

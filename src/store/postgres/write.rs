@@ -8,7 +8,7 @@ use super::{
     row::{self, Verdict},
 };
 use crate::{
-    lifecycle::{Change, JobId},
+    lifecycle::{Change, EventRecord, JobId},
     store::{Exceeded, Insert, Inserted, Limits, Replaced, StoreError},
 };
 
@@ -86,6 +86,18 @@ impl PostgresStore {
             ("over_monthly", _) => exceeded("monthly", limits.monthly_credits),
             (other, _) => return Err(unknown(other)),
         })
+    }
+
+    /// Appends an event about no job to the log. When the answer is lost it is asked for again: it is known by its id.
+    pub(super) async fn note(&self, event: &EventRecord) -> Result<(), StoreError> {
+        let event = self.writer.events(std::slice::from_ref(event))?;
+        match self.link.ask(&format!("SELECT log_events({event})")).await {
+            Err(trouble) if !trouble.violates("events_pkey") => return Err(trouble.into()),
+            _ => {}
+        }
+        self.log.wrote();
+        self.board.wake();
+        Ok(())
     }
 
     /// Notes that something is owed to sinks.

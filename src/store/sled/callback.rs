@@ -7,6 +7,7 @@ use super::{
     keys,
     record::{self, Former},
     source::Source,
+    stray,
     txn::{Txn, engine, json},
     value::{self, Fault},
     write::{self, Write},
@@ -62,7 +63,9 @@ pub(super) fn callback(txn: &mut Txn, arrival: Arrival) -> Result<Heard, StoreEr
     };
     let Judged { mut record, keep, keep_body, note } = judge(known.as_ref().map(|(job, _)| job), seen);
     let verdict = record.verdict;
-    if keep {
+    let kept = if keep && keep_body { body.len() as u64 } else { 0 };
+    let stray = known.is_none() && !seen;
+    if keep && (!stray || stray::take(txn, job_id, delivery, kept)?) {
         let body: &[u8] = if keep_body { &body } else { &[] };
         record.id = txn.next_callback(record.id);
         txn.log_callback(record.id, entry(record, body)?);
@@ -72,10 +75,7 @@ pub(super) fn callback(txn: &mut Txn, arrival: Arrival) -> Result<Heard, StoreEr
             let step = |job: &Job, event: &Event| job.step(event, now, &policy);
             happen(txn, job, &former, note, delivery, step)?
         }
-        None => {
-            txn.mark(&keys::stray(job_id, delivery));
-            None
-        }
+        None => None,
     };
     Ok(Heard { verdict, changed })
 }

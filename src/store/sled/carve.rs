@@ -112,7 +112,8 @@ pub(super) fn outcome(event: &EventRecord) -> Option<Outcome> {
             files: Vec::new(),
         }),
         EventKind::Canceled => {
-            Some(Outcome::Canceled { may_still_charge: field("upstream_may_still_charge").as_bool()? })
+            let may_still_charge = field("upstream_may_still_charge").as_bool()?;
+            Some(Outcome::Canceled { may_still_charge, files: Vec::new() })
         }
         _ => None,
     }

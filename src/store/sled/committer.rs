@@ -17,6 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use metrics::histogram;
 use sled::Db;
 use tokio::sync::{mpsc, oneshot};
 
@@ -237,7 +238,9 @@ impl Syncer {
         for Applied { state, answers } in groups {
             if let Some(state) = state {
                 self.pulses[1].begin();
+                let begun = Instant::now();
                 self.sync().unwrap_or_else(|error| failed(&error));
+                histogram!("reelhook_store_sync_seconds").record(begun.elapsed());
                 self.pulses[1].end();
                 self.published.publish(&state);
             }

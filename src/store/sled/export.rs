@@ -11,6 +11,7 @@ use super::{
     record::{self, Trail},
     source::Source,
     state::Head,
+    stray,
     value::{self, Fault},
     write,
 };
@@ -132,10 +133,11 @@ impl<W: Write> Exporter<'_, W> {
             entries.iter().for_each(&mut show);
             Ok(entries)
         })?;
-        self.each(keys::STRAY, |_, key, _| {
+        self.each(keys::STRAY, |this, key, head| {
             let (job, delivery) = key[1..].split_first_chunk::<16>().ok_or(Fault::Damaged)?;
             let delivery = u64::from_be_bytes(delivery.try_into().map_err(|_| Fault::Damaged)?);
-            Ok(vec![Entry::Stray(Stray { job_id: JobId::from_bytes(*job), delivery })])
+            let bytes = stray::bytes(this.tree, key, head)?;
+            Ok(vec![Entry::Stray(Stray { job_id: JobId::from_bytes(*job), delivery, bytes })])
         })?;
         self.each(keys::DELIVERY, |this, key, head| {
             let delivery = outbox::decode(&value::join(this.tree, key, head)?)?;

@@ -16,6 +16,7 @@ use super::{
     record::{self, Encoded, Trail},
     source::Source,
     state::{Head, State},
+    stray,
     txn::{Txn, engine, json},
     write::{self, Write},
 };
@@ -23,9 +24,9 @@ use crate::{
     config,
     lifecycle::{CallbackId, Delivery, Event, JobId, Millis, Phase, Policy},
     store::{
-        StoreError,
+        Share, StoreError,
         transfer::{
-            Content, Damaged, Entry, Header, Imported, JobEntry, LIFT, LogHead, Reader, TransferError,
+            Content, Damaged, Entry, Header, Imported, JobEntry, LIFT, LogHead, Reader, Stray, TransferError,
         },
     },
 };
@@ -125,6 +126,7 @@ struct Import<'a> {
     last: (u64, Option<CallbackId>),
     head: LogHead,
     jobs: u64,
+    strays: Share,
     /// Jobs that owe, or were at, a create call.
     unsent: Vec<JobId>,
 }
@@ -140,6 +142,7 @@ impl<'a> Import<'a> {
             last: (0, None),
             head: LogHead::default(),
             jobs: 0,
+            strays: Share::default(),
             unsent: Vec::new(),
         }
     }
@@ -173,9 +176,9 @@ impl<'a> Import<'a> {
                 self.callbacks.push((id, callback::entry(heard.record, &body.unwrap_or_default())?));
                 rises
             }
-            Entry::Stray(stray) => {
-                self.txn.mark(&keys::stray(stray.job_id, stray.delivery));
-                true
+            Entry::Stray(Stray { job_id, delivery, bytes }) => {
+                self.strays = self.strays.with(bytes);
+                self.put(&keys::stray(job_id, delivery), Some(bytes.to_be_bytes().to_vec()))?
             }
             Entry::Delivery(owed) => self.delivery(&owed)?,
             Entry::Body(body) => self.put(&keys::body(body.delivery_id), body.body.bytes())?,
@@ -272,6 +275,7 @@ impl<'a> Import<'a> {
     /// Sets the ends of the logs, and holds what may have been sent since; says how many that are.
     fn finish(&mut self, moved: bool, now: Millis, policy: &Policy) -> Result<u64, StoreError> {
         self.write()?;
+        stray::put_sum(&mut self.txn, self.strays)?;
         let LogHead { newest, clock, heard } = self.head;
         let lift = if moved { 0 } else { LIFT };
         let newest = newest.max(self.last.0).saturating_add(lift);

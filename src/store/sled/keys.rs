@@ -33,6 +33,8 @@ pub(super) const IDEMPOTENCY: u8 = b'i';
 pub(super) const CALLBACK: u8 = b'c';
 /// Callbacks seen for jobs that have no record: `k ‖ job ‖ hash of the delivery id`.
 pub(super) const STRAY: u8 = b'k';
+/// How much is kept of those.
+pub(super) const STRAYS: &[u8] = b"g";
 /// The job that has a task: `t ‖ hash of the task id`.
 pub(super) const TASK: u8 = b't';
 /// The ledger: `b ‖ day`.
@@ -68,6 +70,7 @@ pub(super) fn name(prefix: u8) -> &'static str {
         IDEMPOTENCY => "idempotency",
         CALLBACK => "callback",
         STRAY => "stray",
+        b'g' => "strays",
         TASK => "task",
         LEDGER => "ledger",
         DOCUMENT => "request",
@@ -212,6 +215,12 @@ pub(super) fn callback(id: CallbackId) -> Vec<u8> {
 
 pub(super) fn stray(job: JobId, delivery: u64) -> Vec<u8> {
     join(STRAY, &[job.as_bytes(), &delivery.to_be_bytes()])
+}
+
+/// Those for one job.
+pub(super) fn strays_of(job: JobId) -> (Vec<u8>, Vec<u8>) {
+    // One more than any hash: its length makes it sort behind.
+    (join(STRAY, &[job.as_bytes()]), join(STRAY, &[job.as_bytes(), &[u8::MAX; 9]]))
 }
 
 pub(super) fn idempotency(owner: &str, key: &str) -> Vec<u8> {

@@ -17,15 +17,18 @@ mod keys;
 mod ledger;
 mod log;
 mod offline;
+mod oldest;
 mod open;
 mod outbox;
 mod read;
 mod rebuild;
 mod record;
 mod recover;
+mod restored;
 mod source;
 mod space;
 mod state;
+mod stray;
 #[cfg(test)]
 mod tests;
 mod txn;
@@ -36,8 +39,9 @@ pub use check::{Finding, Report, check};
 pub use export::{Exported, export};
 pub use import::import;
 pub use recover::{Recovered, recover};
+pub use restored::{Restored, restored};
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -46,6 +50,7 @@ use tokio::sync::watch;
 
 use self::{
     committer::{Committer, closed},
+    oldest::Oldest,
     source::Source,
     space::Space,
     state::Published,
@@ -60,10 +65,10 @@ use super::{
 };
 use crate::{
     chaos::{self, Safeguard},
-    config,
+    config, disk,
     lifecycle::{
-        CallbackId, Change, Delivery, DeliveryEvent, DeliveryId, Duty, Job, JobId, Millis, Policy, SinkState,
-        TaskId,
+        CallbackId, Change, Delivery, DeliveryEvent, DeliveryId, Duty, EventRecord, Job, JobId, Millis,
+        Policy, SinkState, TaskId,
     },
 };
 
@@ -74,6 +79,7 @@ pub struct SledStore {
     committer: Committer,
     published: Arc<Published>,
     space: Space,
+    oldest: Oldest,
 }
 
 impl SledStore {
@@ -286,6 +292,11 @@ impl Store for SledStore {
         self.reading(move |tree| read::events(tree, after, newest, limit, &filter)).await
     }
 
+    async fn log(&self, event: EventRecord) -> Result<(), StoreError> {
+        self.space.for_work_under_way()?;
+        self.committer.judge(move |txn| outbox::log(txn, &event)).await
+    }
+
     async fn bounds(&self) -> Result<LogBounds, StoreError> {
         let newest = self.published.newest();
         let oldest = read::oldest(self.tree()?)?.filter(|oldest| *oldest <= newest);
@@ -298,6 +309,17 @@ impl Store for SledStore {
 
     async fn counts(&self) -> Result<Counts, StoreError> {
         self.tree().map(|_| self.published.tally().counts())
+    }
+
+    async fn oldest(&self) -> Result<BTreeMap<String, Millis>, StoreError> {
+        let phases = self.counts().await?.phases.keys().filter(|phase| *phase != "done").count();
+        let oldest = self.oldest.clone();
+        self.reading(move |tree| oldest.look(tree, phases)).await
+    }
+
+    async fn size(&self) -> Result<Option<u64>, StoreError> {
+        let folder = self.space.path().to_owned();
+        self.reading(move |_| Ok(space::taken(&folder).ok())).await
     }
 
     async fn booked(&self, now: Millis) -> Result<Booked, StoreError> {
@@ -330,8 +352,8 @@ impl Store for SledStore {
         self.published.wake()
     }
 
-    fn roomy(&self) -> bool {
-        self.space.for_new_work().is_ok()
+    fn disk(&self) -> Option<disk::Report> {
+        Some(self.space.report())
     }
 
     async fn close(&self) {

@@ -17,6 +17,7 @@ use super::{
     committer::Committer,
     keys::{self, DueKey, PendingKey},
     offline::{self, Held},
+    oldest::Oldest,
     outbox, rebuild,
     record::Card,
     space::Space,
@@ -79,7 +80,7 @@ fn open_here(config: &config::Store, now: Millis, policy: &Policy) -> Result<Sle
     let published = Arc::new(Published::new(&state));
     let committer = Committer::start(db, synced, state, Arc::clone(&published)).map_err(io)?;
     let space = Space::new(path.clone(), config.min_free);
-    let store = SledStore { tree, committer, published, space };
+    let store = SledStore { tree, committer, published, space, oldest: Oldest::default() };
     for owed in owed.chunks(OWED_AT_ONCE) {
         let owed = owed.to_vec();
         store.committer.judge_blocking(move |txn| {

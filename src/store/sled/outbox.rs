@@ -200,7 +200,7 @@ fn step(
 }
 
 /// Appends an event that is no change of a job to the log, and to the job's timeline if it has one.
-fn log(txn: &mut Txn, event: &EventRecord) -> Result<(), StoreError> {
+pub(super) fn log(txn: &mut Txn, event: &EventRecord) -> Result<(), StoreError> {
     let seq = txn.log(event.time, &json(event)?);
     match event.job_id {
         Some(job) => record::extend_trail(txn, job, seq),

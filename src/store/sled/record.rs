@@ -246,7 +246,8 @@ mod tests {
     #[test]
     fn a_record_reads_back_as_it_was_written_with_and_without_dues() {
         let mut settled = job();
-        settled.phase = Phase::Settled { outcome: Outcome::Canceled { may_still_charge: false } };
+        settled.phase =
+            Phase::Settled { outcome: Outcome::Canceled { may_still_charge: false, files: Vec::new() } };
         (settled.due_at, settled.lease) = (None, Some(3));
         settled.task = Some(Task { id: TaskId("t".into()), proven: true });
         for job in [job(), settled] {

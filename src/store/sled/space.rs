@@ -1,76 +1,52 @@
-//! The free space of the disk: writes stop before sled meets a full one, which it does not survive.
+//! The room that the store has: writes stop before sled meets a full disk, which it does not survive.
 
 use std::{
-    path::PathBuf,
-    sync::atomic::{AtomicU64, Ordering},
-    time::{Duration, Instant},
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
 };
 
-use crate::store::StoreError;
+use super::open::owner_file;
+use crate::{
+    disk::{Disk, Report, Role},
+    store::StoreError,
+};
 
-/// How long a look at the disk counts.
+/// How long a look at the disk counts: there are thousands of writes in a second.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// Watches the disk that holds the store.
+/// Watches the disk that holds the store, known by the file that names this process as its owner.
 #[derive(Debug)]
-pub(super) struct Space {
-    path: PathBuf,
-    min_free: u64,
-    base: Instant,
-    /// Milliseconds from `base` to when the next look is due.
-    next: AtomicU64,
-    free: AtomicU64,
-}
+pub(super) struct Space(Disk);
 
 impl Space {
     /// `min_free` in bytes; 0 is no limit.
     pub(super) fn new(path: PathBuf, min_free: u64) -> Self {
-        Self { path, min_free, base: Instant::now(), next: AtomicU64::new(0), free: AtomicU64::new(u64::MAX) }
+        let mark = owner_file(&path);
+        Self(Disk::new(Role::Store, path, mark, min_free, FRESH))
     }
 
-    fn free(&self) -> u64 {
-        let now = u64::try_from(self.base.elapsed().as_millis()).unwrap_or(u64::MAX);
-        if now >= self.next.load(Ordering::Relaxed) {
-            self.next.store(now + FRESH.as_millis() as u64, Ordering::Relaxed);
-            // A disk that does not answer is left to the writes, which say more.
-            if let Ok(disk) = rustix::fs::statvfs(&self.path) {
-                self.free.store(disk.f_bavail.saturating_mul(disk.f_frsize), Ordering::Relaxed);
-            }
-        }
-        self.free.load(Ordering::Relaxed)
-    }
-
-    fn at_least(&self, wanted: u64) -> Result<(), StoreError> {
-        if wanted == 0 {
-            return Ok(());
-        }
-        let free = self.free();
-        if free < wanted { Err(StoreError::NoSpace { free, wanted }) } else { Ok(()) }
+    /// The folder that the store is in.
+    pub(super) fn path(&self) -> &Path {
+        self.0.folder()
     }
 
     /// Whether new work may be taken on.
     pub(super) fn for_new_work(&self) -> Result<(), StoreError> {
-        self.at_least(self.min_free.saturating_mul(2))
+        Ok(self.0.ensure_room_for_new_work()?)
     }
 
     /// Whether what is under way may be written.
     pub(super) fn for_work_under_way(&self) -> Result<(), StoreError> {
-        self.at_least(self.min_free)
+        Ok(self.0.ensure_room(0)?)
+    }
+
+    pub(super) fn report(&self) -> Report {
+        self.0.report()
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn new_work_stops_before_the_work_under_way_does() {
-        let dir = tempfile::tempdir().unwrap();
-        let free = Space::new(dir.path().into(), 0).free();
-        let tight = Space::new(dir.path().into(), free / 4 * 3);
-        assert!(matches!(tight.for_new_work(), Err(StoreError::NoSpace { .. })));
-        assert!(tight.for_work_under_way().is_ok());
-        assert!(Space::new(dir.path().into(), u64::MAX).for_work_under_way().is_err());
-        assert!(Space::new(dir.path().into(), 0).for_new_work().is_ok());
-    }
+/// Bytes of the files in a folder.
+pub(super) fn taken(folder: &Path) -> io::Result<u64> {
+    fs::read_dir(folder)?.try_fold(0, |sum, entry| Ok(sum + entry?.metadata()?.len()))
 }

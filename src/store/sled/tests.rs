@@ -32,12 +32,13 @@ fn new(job: &Job) -> New {
 }
 
 fn policy() -> Policy {
-    use crate::lifecycle::{DeliveryPolicy, FetchPolicy, PollPolicy};
+    use crate::lifecycle::{DeliveryPolicy, Experience, FetchPolicy, PollPolicy};
     Policy {
         lease: 1,
         submit_lease: 1,
         unknown_wait: 1,
         probe_after: 1,
+        experience: Experience::default(),
         poll: PollPolicy {
             first_after: 1,
             overdue_after: 1,

@@ -172,6 +172,9 @@ pub struct Stray {
     pub job_id: JobId,
     /// As in [`JobEntry::seen`].
     pub delivery: u64,
+    /// Length of what is kept of its body.
+    #[serde(default)]
+    pub bytes: u64,
 }
 
 /// What is sent for a delivery.

@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::future::join_all;
+use futures_util::{StreamExt as _, future::join_all, stream};
 use reelhook::{
-    lifecycle::{CallbackId, Duty, Event, EventKind, Job, JobId, Phase, Status, Why},
+    lifecycle::{
+        CallbackId, Duty, Event, EventId, EventKind, EventRecord, Job, JobId, NewJob, Phase, Status, Why,
+    },
     store::{
         CallbackFilter, CallbackRecord, Changed, EventFilter, JobFilter, Judged, LogBounds, Store, Verdict,
     },
 };
+use serde_json::json;
 
 use crate::support::*;
 
@@ -62,9 +65,48 @@ pub(crate) async fn a_callback_for_an_unknown_job_is_kept(place: &dyn Place) {
     assert_eq!((heard.verdict, heard.changed.is_none()), (Verdict::Unmatched, true));
     let entry = CallbackRecord { verdict: Verdict::Unmatched, ..record(5, "dlv", b"{}") };
     assert_eq!(store.callback_body(entry.id).await.unwrap().unwrap().0, entry);
+    store.callback(called(5, "dlv", b"{}", |judged| assert!(judged.note.duplicate))).await.unwrap();
     store.callback(called(5, "uncounted", b"{}", |judged| judged.keep = false)).await.unwrap();
-    store.callback(called(5, "uncounted", b"{}", |judged| assert!(judged.note.duplicate))).await.unwrap();
     assert_eq!(store.callbacks(CallbackFilter::default(), None, 9).await.unwrap().items, [entry]);
+}
+
+/// How many callbacks are kept, and how many bytes of them.
+async fn kept(store: &dyn Store) -> (usize, u64) {
+    let entries = store.callbacks(CallbackFilter::default(), None, 10_000).await.unwrap().items;
+    (entries.len(), entries.iter().map(|entry| entry.bytes).sum())
+}
+
+pub(crate) async fn of_callbacks_for_an_unknown_job_no_more_is_kept_than_for_a_known_one(place: &dyn Place) {
+    let store = place.open().await;
+    for n in 0..70 {
+        let heard = store.callback(arrival(5, &format!("{n:010}"), b"{}")).await.unwrap();
+        assert_eq!(heard.verdict, Verdict::Unmatched, "it is heard all the same");
+    }
+    assert_eq!(kept(&*store).await, (64, 128));
+    let body: &'static [u8] = &[b'x'; 600 << 10];
+    for delivery in ["a", "b"] {
+        store.callback(arrival(6, delivery, body)).await.unwrap();
+    }
+    assert_eq!(kept(&*store).await, (65, 128 + (600 << 10)), "a second one would be more than 1 MiB");
+    let store = place.reopen(store).await;
+    store.callback(arrival(5, "one more", b"{}")).await.unwrap();
+    store.callback(arrival(6, "small", b"{}")).await.unwrap();
+    assert_eq!(kept(&*store).await, (66, 130 + (600 << 10)));
+}
+
+pub(crate) async fn of_callbacks_for_unknown_jobs_together_no_more_is_kept_than_their_share(
+    place: &dyn Place,
+) {
+    let store = place.open().await;
+    awaiting(&*store, 999).await;
+    let calls = (0..66 * 64).map(|n| store.callback(arrival(n / 64, &format!("{n:010}"), b"{}")));
+    let mut calls = stream::iter(calls).buffer_unordered(8);
+    while let Some(heard) = calls.next().await {
+        assert_eq!(heard.unwrap().verdict, Verdict::Unmatched);
+    }
+    assert_eq!(kept(&*store).await.0, 4096);
+    store.callback(arrival(999, "dlv", b"{}")).await.unwrap();
+    assert_eq!(kept(&*store).await.0, 4097, "jobs that are known have a share of their own");
 }
 
 pub(crate) async fn callbacks_are_listed_newest_first_and_filtered(place: &dyn Place) {
@@ -228,4 +270,47 @@ pub(crate) async fn jobs_are_found_by_every_filter(place: &dyn Place) {
     by(JobFilter { q: Some(id(3).to_string()), ..all() }, &[3]).await;
     by(JobFilter { q: Some("a film".into()), ..all() }, &[]).await;
     by(JobFilter { q: Some("\"film ".into()), ..all() }, &[3, 2, 1]).await;
+}
+
+pub(crate) async fn the_oldest_open_job_of_each_phase_is_known_whatever_ends_before_it(place: &dyn Place) {
+    let store = place.open().await;
+    let aged = |seconds: i64| {
+        let at = NOW.plus(-seconds * 1_000);
+        let new = NewJob { model: "kling-3".into(), ..NewJob::default() };
+        Job::new(JobId::new(at, &[7; 10]), at, new)
+    };
+    assert_eq!(store.oldest().await.unwrap(), [].into());
+    let (old, middle) = (put(&*store, aged(900)).await, put(&*store, aged(500)).await);
+    put(&*store, aged(100)).await;
+    assert_eq!(store.oldest().await.unwrap(), [("queued".to_owned(), old.created_at)].into());
+    step(&*store, old.id, &Event::Cancel, NOW).await;
+    step(&*store, middle.id, &Event::Claimed(Duty::Submit), NOW).await;
+    let phases = |queued, sending| [("queued".to_owned(), queued), ("sending".to_owned(), sending)].into();
+    assert_eq!(store.oldest().await.unwrap(), phases(NOW.plus(-100_000), middle.created_at));
+    // One that comes late into the store is older than what was seen before.
+    let late = put(&*store, aged(130)).await;
+    assert_eq!(store.oldest().await.unwrap(), phases(late.created_at, middle.created_at));
+}
+
+pub(crate) async fn an_event_about_no_job_is_numbered_among_the_others(place: &dyn Place) {
+    let store = place.open().await;
+    put(&*store, job(1)).await;
+    let id = EventId::new(NOW, &[3; 10]);
+    let kind = EventKind::CallbackSilent;
+    let event = EventRecord { id, kind, time: NOW, job_id: None, revision: None, data: json!({}) };
+    store.log(event.clone()).await.unwrap();
+    put(&*store, job(2)).await;
+    let store = place.reopen(store).await;
+    let page = store.events(0, 10, EventFilter::default()).await.unwrap();
+    let kinds: Vec<(u64, EventKind)> =
+        page.events.iter().map(|entry| (entry.seq, entry.event.kind)).collect();
+    assert_eq!(kinds, [(1, EventKind::Created), (2, kind), (3, EventKind::Created)]);
+    let mut logged = page.events[1].event.clone();
+    // A store of several instances adds which of them wrote it.
+    logged.data.as_object_mut().unwrap().remove("instance");
+    assert_eq!(logged, event);
+    let only = EventFilter { kinds: vec![kind], ..EventFilter::default() };
+    assert_eq!(store.events(0, 10, only).await.unwrap().events.len(), 1);
+    let of_a_job = EventFilter { job: Some(job(1).id), ..EventFilter::default() };
+    assert_eq!(store.events(0, 10, of_a_job).await.unwrap().events.len(), 1);
 }

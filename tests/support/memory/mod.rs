@@ -21,6 +21,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use reelhook::{
+    disk,
     lifecycle::{
         CallbackId, Change, Delivery, DeliveryEvent, DeliveryId, Duty, EventRecord, Job, JobId, Millis,
         Policy, TaskId,
@@ -387,6 +388,14 @@ impl Store for MemoryStore {
         self.read(|inner| read::events(&inner.tables, after, inner.durable, limit, &filter)).await
     }
 
+    async fn log(&self, event: EventRecord) -> Result<(), StoreError> {
+        self.judge(false, |tables| {
+            tables.log(event);
+            Ok(())
+        })
+        .await
+    }
+
     async fn bounds(&self) -> Result<LogBounds, StoreError> {
         self.read(|inner| LogBounds { oldest: 1, newest: inner.durable }).await
     }
@@ -428,8 +437,8 @@ impl Store for MemoryStore {
         self.wake.subscribe()
     }
 
-    fn roomy(&self) -> bool {
-        true
+    fn disk(&self) -> Option<disk::Report> {
+        None
     }
 
     async fn close(&self) {

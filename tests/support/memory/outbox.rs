@@ -3,8 +3,7 @@
 use bytes::Bytes;
 use reelhook::{
     lifecycle::{
-        Delivery, DeliveryEvent, DeliveryId, DeliveryState, EventRecord, JobId, Millis, Policy, SinkState,
-        is_notify_lane,
+        Delivery, DeliveryEvent, DeliveryId, DeliveryState, JobId, Millis, Policy, SinkState, is_notify_lane,
     },
     store::{
         ClaimedDelivery, DeliveryChanged, DeliveryClaim, DeliveryCounts, DeliveryFilter, Lane, Page,
@@ -125,11 +124,6 @@ impl Tables {
         self.deliveries.put(old.id, change.delivery.clone());
         change.event.into_iter().for_each(|event| self.log(event));
         Some(change.delivery)
-    }
-
-    fn log(&mut self, event: EventRecord) {
-        self.clock.put((), event.time);
-        self.events.put(self.newest() + 1, std::sync::Arc::new(event));
     }
 
     pub(crate) fn delivery_counts(&self, job: JobId) -> DeliveryCounts {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use reelhook::{
     lifecycle::{Change, Duty, Event, Job, JobId, Millis, Note, Phase, Policy},
-    store::{Arrival, Changed, Claim, Heard, Judged, Replaced, StoreError},
+    store::{Arrival, Changed, Claim, Heard, Judged, Replaced, Share, StoreError},
 };
 
 use super::{
@@ -78,19 +78,31 @@ impl Tables {
         };
         let Judged { record, keep, keep_body, note } = judge(row.as_ref().map(|row| &row.job), seen);
         let verdict = record.verdict;
-        if keep {
+        let kept = if keep && keep_body { body.len() as u64 } else { 0 };
+        if keep && (row.is_some() || seen || self.take_stray(stray, kept)) {
             let body = if keep_body { body } else { bytes::Bytes::new() };
             self.callbacks.put(*record.id.as_bytes(), Arc::new((record, body)));
         }
         let changed = match &row {
             _ if self.fault == Fault::DropsNotes => None,
             Some(row) => self.happen(&row.job, &note, &delivery_id, now, &policy)?,
-            None => {
-                self.strays.put(stray, ());
-                None
-            }
+            None => None,
         };
         Ok(Heard { verdict, changed })
+    }
+
+    /// Remembers a callback without a job, if there is room.
+    fn take_stray(&mut self, stray: (JobId, String), bytes: u64) -> bool {
+        let (mut of_job, mut of_all) = (Share::default(), Share::default());
+        for ((job, _), bytes) in self.strays.iter() {
+            of_all = of_all.with(*bytes);
+            of_job = if *job == stray.0 { of_job.with(*bytes) } else { of_job };
+        }
+        let room = of_job.has_room(bytes, Share::OF_A_JOB) && of_all.has_room(bytes, Share::OF_STRAYS);
+        if room {
+            self.strays.put(stray, bytes);
+        }
+        room
     }
 
     fn happen(

@@ -42,7 +42,7 @@ pub(crate) struct Tables {
     ledger: Table<i32, u64>,
     keys: Table<(String, String), ([u8; 32], JobId)>,
     pub(crate) kept: Table<String, Vec<u8>>,
-    pub(crate) strays: Table<(JobId, String), ()>,
+    pub(crate) strays: Table<(JobId, String), u64>,
     phases: Table<&'static str, u64>,
     outcomes: Table<&'static str, u64>,
     /// The last time that something durable named.
@@ -295,12 +295,14 @@ impl Tables {
             observer(&Written { before, after: &row.job, events: &events, in_flight, booked });
             self.observer = Some(observer);
         }
-        for event in events {
-            self.clock.put((), event.time);
-            self.events
-                .put(self.newest() + 1 + u64::from(self.fault == Fault::SkipsNumbers), Arc::new(event));
-        }
+        events.into_iter().for_each(|event| self.log(event));
         self.jobs.put(row.job.id, Arc::new(row));
+    }
+
+    /// Appends an event to the log.
+    pub(crate) fn log(&mut self, event: EventRecord) {
+        self.clock.put((), event.time);
+        self.events.put(self.newest() + 1 + u64::from(self.fault == Fault::SkipsNumbers), Arc::new(event));
     }
 }
 

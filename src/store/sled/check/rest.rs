@@ -3,11 +3,15 @@
 use super::{BUDGET, Checker, NEWER, REBUILD, RECOVER, REFUSED, RESTART, shown};
 use crate::{
     lifecycle::JobId,
-    store::sled::{
-        keys, ledger, record,
-        source::Source,
-        state::Tally,
-        value::{self, Fault},
+    store::{
+        Share,
+        sled::{
+            keys, ledger, record,
+            source::Source,
+            state::Tally,
+            stray,
+            value::{self, Fault},
+        },
     },
 };
 
@@ -71,7 +75,26 @@ impl Checker<'_> {
                 }
             });
         }
-        self.each(&[keys::STRAY], "strays", |_, _, _| {});
+        self.strays();
+    }
+
+    fn strays(&mut self) {
+        let mut sum = Share::default();
+        self.each(&[keys::STRAY], "strays", |checker, key, head| {
+            match stray::bytes(checker.tree, key, head) {
+                Ok(bytes) => sum = sum.with(bytes),
+                Err(fault) => checker.unusable(key, "the callback without a job", &fault),
+            }
+        });
+        match value::read(self.tree, keys::STRAYS) {
+            Ok(None) => {} // counted with the next one that comes
+            Ok(Some(stored)) if stray::parse_sum(&stored) == Some(sum) => {}
+            Ok(Some(stored)) => {
+                let said = stray::parse_sum(&stored);
+                self.find(keys::STRAYS, format!("it says {said:?}, {sum:?} is right"), REBUILD);
+            }
+            Err(fault) => self.unusable(keys::STRAYS, "the sum of callbacks without a job", &fault),
+        }
     }
 
     /// Pieces that belong to no value.
@@ -93,7 +116,7 @@ impl Checker<'_> {
         let mut next = Vec::new();
         while let Ok(Some((key, _))) = self.tree.get_gt(&next) {
             let prefix = key.first().copied().unwrap_or_default();
-            let single = [keys::HEAD[0], keys::TALLY[0]].contains(&prefix);
+            let single = [keys::HEAD[0], keys::TALLY[0], keys::STRAYS[0]].contains(&prefix);
             if keys::name(prefix) == keys::UNKNOWN || (single && key.len() > 1) {
                 self.find(&key, "no version up to this one has such entries", NEWER);
             }

@@ -1,0 +1,202 @@
+//! Two servers on one PostgreSQL, as processes of their own: what becomes of the jobs when one of them is killed, and when
+//! the database is away.
+
+#![cfg(feature = "postgres")]
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+#[path = "support/postgres.rs"]
+mod database;
+mod support;
+
+use std::{collections::BTreeSet, fs, net::TcpListener, process::Command};
+
+use reelhook::{
+    config::Database,
+    sandbox::{self, Options, Sandbox},
+};
+use secrecy::ExposeSecret as _;
+use serde_json::Value;
+use support::{PATIENCE, Process, SPEED, charges, client, free_port, order};
+use tempfile::TempDir;
+
+/// A provider, a database, and a folder for the videos that both servers share.
+struct Stage {
+    sandbox: Sandbox,
+    server: database::Server,
+    database: Database,
+    dir: TempDir,
+    /// Where callbacks are sent: the one who listens there takes them for the jobs of both.
+    callback: u16,
+}
+
+impl Stage {
+    async fn set() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let sandbox = sandbox::start(listener, Options { speed: SPEED, seed: 3 }).await.unwrap();
+        let server = database::Server::start();
+        let database = server.database();
+        Self { sandbox, server, database, dir: tempfile::tempdir().unwrap(), callback: free_port() }
+    }
+
+    async fn serve(&self, name: &str, callback: u16) -> Process {
+        let (api, public, provider) = (free_port(), self.callback, self.sandbox.url());
+        let store = self.database.url.expose_secret();
+        let config = format!(
+            r#"
+            [server]
+            listen = "127.0.0.1:{api}"
+            [upstream]
+            base_url = "{provider}"
+            api_key = "aio_test"
+            submit_timeout = "1s"
+            connect_timeout = "500ms"
+            unknown_wait = "5s"
+            requests_per_minute = 6000
+            max_in_flight = 100
+            [callback]
+            listen = "127.0.0.1:{callback}"
+            public_url = "http://127.0.0.1:{public}"
+            [poll]
+            first_after = "250ms"
+            overdue_after = "2s"
+            interval = "250ms"
+            max_interval = "500ms"
+            [download]
+            backoff = "50ms"
+            max_backoff = "200ms"
+            [storage]
+            url = "file:videos"
+            min_free = "0"
+            [store]
+            url = "{store}"
+            [egress]
+            allow = ["127.0.0.0/8"]
+            "#
+        );
+        let file = format!("{name}.toml");
+        fs::write(self.dir.path().join(&file), config).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reelhook"));
+        Process::run(command.args(["serve", "--config", &file]), self.dir.path(), api).await
+    }
+
+    fn charges(&self, id: &str) -> usize {
+        charges(&self.sandbox.ledger(), id)
+    }
+
+    /// The answer to the callback for a job, once there is one.
+    async fn called_back(&self, id: &str) -> (String, Option<u16>) {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let calls = self.sandbox.ledger().callbacks;
+            if let Some(call) = calls.into_iter().find(|call| call.url.contains(id)) {
+                return (call.url, call.status);
+            }
+            assert!(tokio::time::Instant::now() < deadline, "{id} was never called back");
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    }
+}
+
+async fn get(server: &Process, path: &str) -> Value {
+    client().get(server.url(path)).send().await.unwrap().json().await.unwrap()
+}
+
+async fn submit(server: &Process, prompt: &str) -> String {
+    let request = client().post(server.url("/v1/jobs")).json(&order(prompt));
+    let job: Value = request.send().await.unwrap().json().await.unwrap();
+    job["id"].as_str().unwrap_or_else(|| panic!("refused: {job}")).to_owned()
+}
+
+/// The job once this is so of it.
+async fn until(server: &Process, id: &str, so: impl Fn(&Value) -> bool) -> Value {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let mut etag = String::new();
+    loop {
+        let request =
+            client().get(server.url(&format!("/v1/jobs/{id}?wait=2s"))).header("if-none-match", &etag);
+        let answer = request.send().await.unwrap();
+        if answer.status() == 200 {
+            let job: Value = answer.json().await.unwrap();
+            if so(&job) {
+                return job;
+            }
+            etag = format!("\"{}\"", job["revision"]);
+        }
+        assert!(tokio::time::Instant::now() < deadline, "it never came so far with {id}: {etag}");
+    }
+}
+
+fn ended(job: &Value) -> bool {
+    matches!(job["status"].as_str(), Some("succeeded" | "failed" | "canceled" | "held"))
+}
+
+/// Who did anything for a job, by the events of its timeline.
+async fn instances(server: &Process, id: &str) -> BTreeSet<String> {
+    let events = get(server, &format!("/v1/jobs/{id}/events?limit=250")).await;
+    let events = events["data"].as_array().unwrap().iter();
+    events.filter_map(|event| event["data"]["instance"].as_str().map(str::to_owned)).collect()
+}
+
+/// Each takes some other time and way.
+const SCENES: &[&str] = &[
+    "[[delay:120s]] a fox",
+    "[[delay:500s]] a mill",
+    "[[no-callback]] a kite",
+    "[[submit-timeout]] [[delay:300s]] a bell",
+    "[[size:1MiB]] [[slow-download:400kB]] a glacier",
+    "[[dup-callback:3]] a ferry",
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_of_two_is_killed_and_every_job_ends_and_is_charged_once() {
+    let stage = Stage::set().await;
+    let stays = stage.serve("stays", stage.callback).await;
+    let dies = stage.serve("dies", free_port()).await;
+    let mut jobs = Vec::new();
+    for n in 0..48 {
+        let server = if n % 2 == 0 { &stays } else { &dies };
+        jobs.push(submit(server, &format!("{} {n}", SCENES[n % SCENES.len()])).await);
+    }
+    until(&dies, &jobs[0], ended).await;
+    dies.kill();
+    let mut still_open = 0;
+    for id in &jobs {
+        still_open += usize::from(!ended(&get(&stays, &format!("/v1/jobs/{id}")).await));
+    }
+    assert!(still_open > 0, "it was killed too late to prove anything");
+    let mut workers = BTreeSet::new();
+    for id in &jobs {
+        let job = until(&stays, id, ended).await;
+        // Killed before it could know whether its call was sent, it leaves a job that nobody may send again.
+        if job["status"] == "held" {
+            assert_eq!((&job["attempts"]["submit"], stage.charges(id) <= 1), (&1.into(), true), "{job:#}");
+            continue;
+        }
+        assert_eq!((&job["status"], stage.charges(id)), (&"succeeded".into(), 1), "{job:#}");
+        workers.extend(instances(&stays, id).await);
+    }
+    assert_eq!(workers.len(), 2, "both had a share in the work");
+    let calls = stage.sandbox.ledger().creates;
+    assert!(calls.iter().all(|call| call.count == 1), "a create call was sent twice");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_database_is_away_a_callback_is_refused_with_503_and_work_goes_on_when_it_is_back() {
+    let stage = Stage::set().await;
+    let server = stage.serve("only", stage.callback).await;
+    let id = submit(&server, "[[delay:400s]] a lighthouse").await;
+    until(&server, &id, |job| job["phase"] == "awaiting").await;
+    stage.server.crash();
+    let (url, status) = stage.called_back(&id).await;
+    assert_eq!(status, Some(503));
+    let ready = client().get(server.url("/readyz")).send().await.unwrap();
+    assert_eq!(ready.status(), 503);
+
+    stage.server.up();
+    let job = until(&server, &id, ended).await;
+    assert_eq!((&job["status"], stage.charges(&id)), (&"succeeded".into(), 1), "{job:#}");
+    let again = client().post(url).json(&serde_json::json!({})).send().await.unwrap();
+    assert_eq!(again.status(), 200);
+    let next = submit(&server, "a harbour").await;
+    assert_eq!(until(&server, &next, ended).await["completed_via"], "callback");
+}
