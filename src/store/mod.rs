@@ -17,6 +17,7 @@ use crate::{
 mod arrival;
 mod digest;
 mod error;
+mod gate;
 mod outbox;
 #[cfg(feature = "postgres")]
 pub mod postgres;
@@ -25,6 +26,7 @@ pub mod transfer;
 
 pub use arrival::{Arrival, CallbackRecord, Changed, Heard, Judge, Judged, Share, Verdict};
 pub use error::StoreError;
+pub use gate::{Gate, Pause};
 pub use outbox::{
     ClaimedDelivery, DeliveryChanged, DeliveryClaim, DeliveryCounts, DeliveryFilter, Lane, Render, Rendering,
     SinkRecord,
@@ -413,36 +415,6 @@ pub trait Store: Send + Sync + 'static {
 
     /// Ends orderly: everything acknowledged is on disk, later calls fail.
     async fn close(&self);
-}
-
-/// What instances that share a store keep together towards the upstream: the pace of calls, and the pause while it refuses
-/// the account. [`Store::claim`] decides by it, atomically; this tells when a claim is worth the question.
-#[async_trait]
-pub trait Gate: Send + Sync {
-    /// Returns when a call of this duty may be made as far as is known here, with fewer than `in_flight` jobs in flight.
-    async fn admitted(&self, duty: Duty, in_flight: u64) -> Result<(), StoreError>;
-
-    /// The upstream took a job: a pause is over.
-    async fn accepted(&self, now: Millis) -> Result<(), StoreError>;
-
-    /// The upstream refused the account: nothing is submitted for `first_wait` milliseconds, then one job a time, ever
-    /// more slowly, probes whether that is over.
-    async fn refused(&self, why: &str, now: Millis, first_wait: i64) -> Result<(), StoreError>;
-
-    /// Why nothing is submitted, if so.
-    fn pause(&self) -> Option<Pause>;
-
-    /// When any instance's job was accepted last, as far as is known.
-    fn last_accepted(&self) -> Option<Millis>;
-}
-
-/// Why no create calls are made at the moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pause {
-    /// The upstream's words.
-    pub why: String,
-    /// Refusals in a row.
-    pub refusals: u32,
 }
 
 /// What to claim.

@@ -7,6 +7,7 @@ use crate::Setup;
 
 #[test]
 fn a_value_of_the_wrong_type_or_form_is_named_with_what_it_must_be() {
+    let database = if cfg!(feature = "postgres") { "names no database" } else { "knows nothing of" };
     let cases = [
         ("server.listen = 8484", "server.listen", "a text in quotes"),
         ("server.listen = \"localhost:8484\"", "server.listen", "not an IP address and a port"),
@@ -50,7 +51,8 @@ fn a_value_of_the_wrong_type_or_form_is_named_with_what_it_must_be() {
         ("storage.key_template = \"../{job_id}\"", "storage.key_template", "without `..`"),
         ("storage.key_template = \"/{job_id}\"", "storage.key_template", "relative"),
         ("storage.key_template = \"{day}/{job_id}\"", "storage.key_template", "{job_id} and {date} only"),
-        ("store.url = \"postgres://x\"", "store.url", "this build supports `sled:` only"),
+        ("store.url = \"postgres://x\"", "store.url", database),
+        ("store.url = \"redis://x/1\"", "store.url", "not `redis:`"),
         ("egress.allow = [\"10.0.0.0/99\"]", "egress.allow", "is not a network"),
         ("budget.daily_credits = -1", "budget.daily_credits", "from 0 to"),
         ("pricing.kling-3.std_sound = -1", "pricing.kling-3.std_sound", "from 0 to"),

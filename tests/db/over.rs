@@ -58,7 +58,7 @@ async fn what_moves_to_a_database_is_all_there_and_goes_on_where_it_stopped() {
     twin.db(&["import", "in"]).assert().success();
     let database = server.database();
     points_to(&place, &database);
-    place.db(&["import", "out"]).assert().success().stdout(predicate::str::starts_with("imported 9 jobs"));
+    place.db(&["import", "out"]).assert().success().stdout(predicate::str::starts_with("imported 10 jobs"));
     let store = PostgresStore::open(&database, Clock::manual(NOW.0), Duration::ZERO).await.unwrap();
     let before = server.sql(&database, "SELECT phase, count(*) FROM jobs GROUP BY phase ORDER BY phase");
     assert!(before.contains("sending|1"), "a claim ends by its lease alone: {before}");
