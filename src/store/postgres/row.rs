@@ -216,10 +216,10 @@ impl Writer {
     /// A new job, as an argument of `insert_job`; its request goes beside it.
     pub(super) fn new_job(&self, insert: &Insert, written_by: Uuid) -> Result<String, StoreError> {
         let Insert { job, event, deliveries, key, limits, .. } = insert;
-        document(&self.new(job, event, deliveries, key.as_ref(), *limits, written_by)?)
+        document(&self.insertion(job, event, deliveries, key.as_ref(), *limits, written_by)?)
     }
 
-    fn new(
+    fn insertion(
         &self,
         job: &Job,
         event: &EventRecord,
@@ -253,7 +253,7 @@ impl Writer {
                 fingerprint: [0; 32],
                 reusable: next.mode != RetryMode::Resubmit,
             };
-            self.new(&next.job, &next.event, &next.deliveries, Some(&key), Limits::default(), written_by)
+            self.insertion(&next.job, &next.event, &next.deliveries, Some(&key), Limits::default(), written_by)
         });
         let release = change.release.map(|booking| Booking::of(booking, -1));
         let book = change.book.map(|booking| Booking::of(booking, 1));
