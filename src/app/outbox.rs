@@ -100,11 +100,14 @@ impl App {
         Ok(replayed)
     }
 
-    /// What signs for sinks without a secret of their own, unless the configuration names it: made once, and kept.
+    /// What signs for sinks without a secret of their own: the configured one, else one that is made once and kept.
     ///
     /// # Errors
     /// The store's, and [`AppError::NoEntropy`].
     pub async fn delivery_secret(&self) -> Result<SecretString, AppError> {
+        if let Some(configured) = &self.config.delivery.secret {
+            return Ok(configured.clone());
+        }
         let fresh = SigningKey::text(&self.entropy.bytes()?);
         let kept = self.store.keep("delivery-secret", fresh.expose_secret().as_bytes().to_vec()).await?;
         Ok(SecretString::from(String::from_utf8_lossy(&kept).into_owned()))

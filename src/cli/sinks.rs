@@ -28,6 +28,8 @@ enum Command {
         /// Name of the sink
         name: String,
     },
+    /// Print the secret that signs for sinks and `notify` URLs without one of their own
+    Secret,
     /// Enable a sink again and deliver once more what it did not take
     Recover {
         /// Name of the sink
@@ -43,6 +45,14 @@ pub(crate) async fn run(args: Args, connection: &Connection, output: &Output) ->
     match args.command {
         Command::List => list(&client, output).await,
         Command::Test { name } => test(&client, &name, &json!({}), output).await.map(drop),
+        Command::Secret => {
+            let document = client.get(&["v1", "sinks", "secret"]).await?.document;
+            if output.is_json() {
+                output.document(&document)
+            } else {
+                output.line(&text(&document["secret"]))
+            }
+        }
         Command::Recover { name, since } => {
             let body = json!({ "since": time::rfc3339(since) });
             let reply = client.post(&["v1", "sinks", &name, "recover"], &body).await?;

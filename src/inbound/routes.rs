@@ -24,7 +24,7 @@ pub(super) struct Endpoint {
 
 pub(super) fn endpoints() -> Vec<Endpoint> {
     use Access::{Key, Open, Page};
-    use Scope::{Operate, Read, Submit};
+    use Scope::{Admin, Operate, Read, Submit};
     vec![
         post("/v1/jobs", Key(Submit), jobs::create),
         get("/v1/jobs", Key(Read), jobs::list),
@@ -44,6 +44,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         get("/v1/deliveries/{id}", Key(Read), deliveries::show),
         post("/v1/deliveries/{id}/retry", Key(Operate), deliveries::retry),
         get("/v1/sinks", Key(Read), sinks::list),
+        get("/v1/sinks/secret", Key(Admin), sinks::secret),
         post("/v1/sinks/{name}/test", Key(Operate), sinks::test),
         post("/v1/sinks/{name}/recover", Key(Operate), sinks::recover),
         get("/v1/stats", Key(Read), stats::stats),

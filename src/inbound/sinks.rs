@@ -5,6 +5,7 @@ use actix_web::{
     web::{Data, Path},
 };
 use jiff::Timestamp;
+use secrecy::ExposeSecret as _;
 use serde::Serialize;
 use serde_json::json;
 
@@ -56,6 +57,12 @@ pub(super) async fn list(context: Data<Context>) -> Result<HttpResponse, Problem
     });
     let data: Vec<SinkView> = shown.collect();
     Ok(HttpResponse::Ok().json(List { data, next_cursor: None }))
+}
+
+/// `GET /v1/sinks/secret`: what verifies the events for whoever has no secret of its own.
+pub(super) async fn secret(context: Data<Context>) -> Result<HttpResponse, Problem> {
+    let secret = context.app.delivery_secret().await?;
+    Ok(HttpResponse::Ok().json(json!({ "secret": secret.expose_secret() })))
 }
 
 /// Its name in the configuration. Where it leads is the operator's, not every reader's.

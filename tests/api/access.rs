@@ -203,3 +203,17 @@ async fn links_are_made_from_the_configuration_and_never_from_the_host_header() 
         assert!(url.starts_with(&format!("https://videos.example/r/media/{id}/")), "{url}");
     }
 }
+
+#[tokio::test]
+async fn the_secret_that_signs_by_default_stays_the_same_and_is_fit_to_verify_with() {
+    let mut world = World::idle(|_| {}).await;
+    let made = world.get("/v1/sinks/secret").await["secret"].as_str().unwrap().to_owned();
+    assert!(made.starts_with("whsec_") && standardwebhooks::Webhook::new(&made).is_ok(), "{made}");
+    world.stop_server().await;
+    world.start_server().await;
+    assert_eq!(world.get("/v1/sinks/secret").await["secret"], made.as_str());
+
+    let own = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+    let world = World::idle(|config| config.delivery.secret = Some(own.to_owned().into())).await;
+    assert_eq!(world.get("/v1/sinks/secret").await["secret"], own);
+}

@@ -39,13 +39,12 @@ fn every_compose_variant_is_one_sound_file() {
         let output = Command::new("docker-compose")
             .args(arguments)
             .current_dir(folder.path())
-            .envs([("POSTGRES_PASSWORD", "x"), ("S3_BUCKET", "videos"), ("S3_ENDPOINT", "http://s3:9000")])
             .output()
             .expect("docker-compose is installed by tests/run");
         assert!(output.status.success(), "{more:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     };
-    for variant in [&[][..], &["sandbox.yaml"], &["postgres-s3.yaml"]] {
+    for variant in [&[][..], &["sandbox.yaml"]] {
         let text = of(variant);
         let reelhook =
             text.split("\n  reelhook:").nth(1).unwrap().split("\n  ").take(200).collect::<String>();
@@ -118,9 +117,7 @@ fn sysusers_and_tmpfiles_make_the_user_and_its_folders() {
 
 #[test]
 fn every_kustomization_builds_what_kubernetes_takes() {
-    for (variant, workload) in
-        [("base", "StatefulSet"), ("postgres", "Deployment"), ("sidecar", "StatefulSet")]
-    {
+    for (variant, workload) in [("base", "StatefulSet"), ("sidecar", "StatefulSet")] {
         let text = is_content(".", "kubectl", &["kustomize", &format!("deploy/kubernetes/{variant}")]);
         assert!(
             text.contains(&format!("kind: {workload}")) && text.contains("kind: NetworkPolicy"),

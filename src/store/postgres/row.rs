@@ -253,7 +253,14 @@ impl Writer {
                 fingerprint: [0; 32],
                 reusable: next.mode != RetryMode::Resubmit,
             };
-            self.insertion(&next.job, &next.event, &next.deliveries, Some(&key), Limits::default(), written_by)
+            self.insertion(
+                &next.job,
+                &next.event,
+                &next.deliveries,
+                Some(&key),
+                Limits::default(),
+                written_by,
+            )
         });
         let release = change.release.map(|booking| Booking::of(booking, -1));
         let book = change.book.map(|booking| Booking::of(booking, 1));

@@ -389,11 +389,7 @@ impl Store for MemoryStore {
     }
 
     async fn log(&self, event: EventRecord) -> Result<(), StoreError> {
-        self.judge(false, |tables| {
-            tables.log(event);
-            Ok(())
-        })
-        .await
+        self.judge(false, |tables| Ok(tables.log(event))).await
     }
 
     async fn bounds(&self) -> Result<LogBounds, StoreError> {
