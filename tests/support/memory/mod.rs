@@ -389,7 +389,7 @@ impl Store for MemoryStore {
     }
 
     async fn log(&self, event: EventRecord) -> Result<(), StoreError> {
-        self.judge(false, |tables| Ok(tables.log(event))).await
+        self.judge(false, |tables| tables.log_alone(event)).await
     }
 
     async fn bounds(&self) -> Result<LogBounds, StoreError> {

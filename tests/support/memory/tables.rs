@@ -299,6 +299,12 @@ impl Tables {
         self.jobs.put(row.job.id, Arc::new(row));
     }
 
+    /// Appends an event that is no change of a job.
+    pub(crate) fn log_alone(&mut self, event: EventRecord) -> Result<(), StoreError> {
+        self.log(event);
+        Ok(())
+    }
+
     /// Appends an event to the log.
     pub(crate) fn log(&mut self, event: EventRecord) {
         self.clock.put((), event.time);
