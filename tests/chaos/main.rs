@@ -8,6 +8,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod app;
 mod checker;
 mod load;
 mod plan;
@@ -145,6 +146,7 @@ async fn run(kills: &[Kill], seed: u64, flaw: Option<Flaw>, ends: Ends) -> Repor
 
 /// Lets the server live until all is settled or held, and kills it a last time.
 async fn end_of_faults(stage: &Stage, load: Load, ends: Ends, report: &mut Report) -> Promised {
+    stage.app.cure();
     let server = stage.start().await;
     if !load.finish_orders(Duration::from_secs(30)).await {
         report.add(Kind::Unsettled, "an order was never taken".to_owned());

@@ -82,16 +82,10 @@ fn an_app_that_does_not_take_it_exits_1_and_an_unknown_event_2() {
 }
 
 #[test]
-fn a_sink_is_sent_to_by_the_server_and_what_it_sent_instead_is_said() {
-    let server = |sent: &'static str| {
-        let answer = move || json!({ "type": sent, "attempt": { "outcome": "delivered" } });
-        Fake::start(move |_| Answer::json(200, &answer()))
-    };
-    let fake = server("job.held");
-    let args = ["trigger", "job.held", "--sink", "app"];
-    fake.reelhook().args(args).assert().success().stderr("");
+fn a_sink_is_sent_to_by_the_server() {
+    let answer = || json!({ "type": "job.held", "attempt": { "outcome": "delivered" } });
+    let fake = Fake::start(move |_| Answer::json(200, &answer()));
+    fake.reelhook().args(["trigger", "job.held", "--sink", "app"]).assert().success().stderr("");
     assert_eq!(fake.routes(), ["POST /v1/sinks/app/test"]);
     assert_eq!(fake.calls()[0].body, json!({ "type": "job.held" }));
-    let run = server("ping").reelhook().args(args).assert().success();
-    run.stderr(predicate::str::contains("sent its own test event to `app`, and not job.held"));
 }

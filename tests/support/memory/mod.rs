@@ -425,9 +425,9 @@ impl Store for MemoryStore {
         .await
     }
 
-    async fn reclamp(&self, now: Millis, longest_wait: i64) -> Result<(), StoreError> {
+    async fn reclamp(&self, now: Millis, policy: &Arc<Policy>) -> Result<(), StoreError> {
         self.judge(false, |tables| {
-            tables.reclamp(now, longest_wait);
+            tables.reclamp(now, policy);
             Ok(())
         })
         .await
