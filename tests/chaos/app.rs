@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use reqwest::header::HeaderMap;
+use reqwest::header::{HeaderMap, HeaderName};
 use standardwebhooks::Webhook;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -107,15 +107,17 @@ impl Shared {
             return Ok(());
         }
         let mut stream = BufReader::new(stream);
-        let (mut head, mut body) = (HeaderMap::new(), Vec::new());
-        let mut lines = String::new();
-        while stream.read_line(&mut lines).await? > 2 {
-            if let Some((name, value)) = lines.trim_end().split_once(": ")
-                && let (Ok(name), Ok(value)) = (name.parse::<reqwest::header::HeaderName>(), value.parse())
+        let (mut head, mut body, mut line) = (HeaderMap::new(), Vec::new(), String::new());
+        while line != "\r\n" {
+            line.clear();
+            if stream.read_line(&mut line).await? == 0 {
+                return Ok(());
+            }
+            if let Some((name, value)) = line.trim_end().split_once(": ")
+                && let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), value.parse())
             {
                 head.insert(name, value);
             }
-            lines.clear();
         }
         let text = |name: &str| head.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         body.resize(text("content-length").parse().unwrap_or(0), 0);
