@@ -223,9 +223,10 @@ async fn a_body_stays_below_20_kb_and_says_what_was_left_out() {
     })
     .await;
     let mut short = order("a kiln");
-    short["metadata"] = json!({ "shot": "x".repeat(12_000) });
+    short["metadata"] = json!({ "shot": "x".repeat(4_000) });
     let mut long = short.clone();
-    long["input"]["prompt"] = json!("🎬".repeat(2_500));
+    long["input"]["multi_shots"] = json!(true);
+    long["input"]["multi_prompt"] = json!([{ "prompt": "x".repeat(25_000), "duration": 3 }]);
     for (body, is_cut) in [(short, false), (long, true)] {
         let id = canceled(&world, &body).await;
         deliveries(&world, &format!("job={id}"), 1, |delivery| delivery["state"] == "succeeded").await;

@@ -129,6 +129,12 @@ pub(crate) async fn after_a_jump_of_the_clock_no_delivery_waits_longer_than_the_
     assert!(answer(&*store, &under_way, Answer::Delivered, NOW).await.is_some());
     let again = take(&*store, NOW).await;
     assert_eq!(again.iter().map(|one| one.delivery.id).collect::<Vec<_>>(), [failed.id]);
+
+    let taken = take(&*store, ahead).await.remove(0).delivery;
+    let failed = answer(&*store, &taken, FAILED, ahead).await.unwrap();
+    let store = place.reopen(store).await;
+    let hastened = store.delivery(failed.id).await.unwrap().unwrap();
+    assert_eq!(hastened.due_at, Some(NOW), "the start compares with the last durable time");
 }
 
 pub(crate) async fn a_claim_of_a_process_that_is_gone_is_given_back(place: &dyn Place) {
