@@ -48,7 +48,7 @@ impl Secret {
 }
 
 fn signing_key(secret: &SecretString) -> Result<SigningKey, Failure> {
-    SigningKey::read(secret).map_err(|error| Failure::usage(format!("the signing secret {error}")))
+    SigningKey::read(secret).map_err(|error| Failure::usage(format!("--secret: {error}")))
 }
 
 /// The address of an app, `http` or `https`.

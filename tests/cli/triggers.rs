@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use predicates::prelude::*;
+use reelhook::provider::signing::SigningKey;
 use serde_json::{Value, json};
 
 use crate::{
@@ -79,6 +80,26 @@ fn an_app_that_does_not_take_it_exits_1_and_an_unknown_event_2() {
     send("job.failed", &[]).code(2);
     send("job.failed", &["--forward-to", "mailto:me"]).code(2);
     send("job.failed", &["--forward-to", &down.url, "--sink", "app"]).code(2);
+}
+
+#[test]
+fn a_secret_is_read_as_a_sink_of_the_server_reads_it() {
+    let app = app();
+    let send = |secret: &str| {
+        let mut command = reelhook("http://127.0.0.1:1");
+        command.args(["trigger", "job.failed", "--secret", secret, "--forward-to", &app.url]);
+        command.assert()
+    };
+    let plain = "correct horse, battery: staple";
+    send(plain).success();
+    let call = app.calls().remove(0);
+    let [id, at, signature] =
+        ["webhook-id", "webhook-timestamp", "webhook-signature"].map(|name| call.header(name).unwrap());
+    assert!(SigningKey::read(&plain.into()).unwrap().fits(signature, id, at, &call.raw));
+    for (secret, why) in [("short, and no base64", "24 or more"), ("whsec_!", "not base64")] {
+        send(secret).code(2).stderr(predicate::str::contains("--secret").and(predicate::str::contains(why)));
+    }
+    assert_eq!(app.calls().len(), 1, "nothing is sent");
 }
 
 #[test]
