@@ -54,7 +54,7 @@ fn latency() -> anyhow::Result<()> {
     seed::fetching(&site, &links)?;
     let _server = site.start()?;
     let mut waits =
-        (0..JOBS).map(|_| Ok(waited(&heard.recv_timeout(PATIENCE)?)?)).collect::<anyhow::Result<Vec<_>>>()?;
+        (0..JOBS).map(|_| waited(&heard.recv_timeout(PATIENCE)?)).collect::<anyhow::Result<Vec<_>>>()?;
     waits.sort_unstable_by(f64::total_cmp);
     let p99 = waits[waits.len() * 99 / 100];
     println!(

@@ -233,7 +233,7 @@ async fn a_body_stays_below_20_kb_and_says_what_was_left_out() {
         let received = app.received().pop().unwrap();
         assert!(received.body.len() < 20_000, "{} bytes", received.body.len());
         let told = verified(&received).1["data"]["job"].take();
-        assert_eq!((&told["id"], &told["truncated"] == &json!(true)), (&json!(id), is_cut));
+        assert_eq!((&told["id"], told["truncated"] == json!(true)), (&json!(id), is_cut));
         assert_eq!(told["input"] == json!({}), is_cut);
         assert_eq!(told["metadata"], body["metadata"], "no more is left out than must be");
     }

@@ -122,7 +122,7 @@ impl App {
         let sink = self.config.sinks.get(name).ok_or_else(|| AppError::NoSink(name.to_owned()))?;
         let (now, unique) = (self.now(), self.entropy.bytes()?);
         let (id, job) = (EventId::new(now, &unique), JobId::new(now, &unique));
-        Ok((id, job, render::test(sink.format, kind, id, job, now, &self.external_url())))
+        Ok((id, job, render::test(sink.format, kind, id, job, now, self.external_url())))
     }
 
     async fn change(
