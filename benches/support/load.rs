@@ -82,7 +82,7 @@ async fn exchange<'a>(
 }
 
 /// Whether the head and as many bytes as it promises are there.
-fn is_complete(answer: &[u8]) -> bool {
+pub(crate) fn is_complete(answer: &[u8]) -> bool {
     const NAME: &[u8] = b"\r\ncontent-length: ";
     let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") else { return false };
     let head = &answer[..end];

@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each bench uses its part")]
 
 pub(crate) mod load;
+pub(crate) mod receiver;
 pub(crate) mod seed;
 pub(crate) mod server;
 pub(crate) mod turns;

@@ -8,8 +8,8 @@ use std::{
 use futures_util::{StreamExt, TryStreamExt, stream};
 use reelhook::{
     lifecycle::{
-        Awaiting, Cost, DeliveryPolicy, Experience, FetchPolicy, Job, JobId, Link, Millis, NewJob, Output,
-        Phase, Policy, PollPolicy, Task, TaskId, Why,
+        Awaiting, Cost, Delivery, DeliveryPolicy, EventRecord, Experience, FetchPolicy, Job, JobId, Link,
+        Millis, NewJob, Output, Owed, Phase, Policy, PollPolicy, SinkRule, Task, TaskId, Why,
     },
     store::{Insert, Limits, Store, sled::SledStore},
 };
@@ -35,6 +35,19 @@ pub(crate) fn fetching(site: &Site, links: &[String]) -> anyhow::Result<Vec<JobI
         job.phase = Phase::Fetching { outputs, attempts: 0, trouble: 0 };
         job.times.confirmed_at = Some(job.created_at);
     })
+}
+
+/// Makes jobs that await their callback, and of each of which these sinks have not been told.
+pub(crate) fn owing(site: &Site, count: usize, sinks: &[&str]) -> anyhow::Result<Vec<JobId>> {
+    let owed = |job: &Job, event: &EventRecord| {
+        let owed = Owed { id: event.id, kind: event.kind, job_id: job.id, time: event.time };
+        let to = |name: &&str| {
+            let rule = SinkRule { name: (*name).to_owned(), events: vec![event.kind] };
+            Delivery::owed(&rule, &owed, &DeliveryPolicy::default())
+        };
+        sinks.iter().filter_map(to).collect()
+    };
+    seed_owing(site, count, |job, _| job.due_at = Some(job.created_at.plus(DUE_IN)), owed)
 }
 
 /// Makes open jobs in every phase, most of them awaiting; what is due is due after any bench.
@@ -71,6 +84,15 @@ pub(crate) fn mixed(site: &Site, count: usize) -> anyhow::Result<Vec<JobId>> {
 }
 
 fn seed(site: &Site, count: usize, shape: impl Fn(&mut Job, usize)) -> anyhow::Result<Vec<JobId>> {
+    seed_owing(site, count, shape, |_, _| Vec::new())
+}
+
+fn seed_owing(
+    site: &Site,
+    count: usize,
+    shape: impl Fn(&mut Job, usize),
+    owed: impl Fn(&Job, &EventRecord) -> Vec<Delivery>,
+) -> anyhow::Result<Vec<JobId>> {
     let store = SledStore::open(&site.config()?.store, now()?, &Arc::new(policy()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().build()?;
     let ids = runtime.block_on(async {
@@ -79,19 +101,13 @@ fn seed(site: &Site, count: usize, shape: impl Fn(&mut Job, usize)) -> anyhow::R
                 shape(&mut job, number);
                 job
             });
-            let store = &store;
+            let (store, owed) = (&store, &owed);
             async move {
                 let job = job?;
                 let (id, event, document) = (job.id, job.created_event(), REQUEST.into());
+                let deliveries = owed(&job, &event);
                 store
-                    .insert(Insert {
-                        job,
-                        event,
-                        deliveries: Vec::new(),
-                        document,
-                        key: None,
-                        limits: Limits::default(),
-                    })
+                    .insert(Insert { job, event, deliveries, document, key: None, limits: Limits::default() })
                     .await?;
                 anyhow::Ok(id)
             }

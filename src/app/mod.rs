@@ -11,6 +11,7 @@ mod outbox;
 mod policy;
 mod remarks;
 mod render;
+mod sample;
 mod task;
 mod trace;
 mod view;
@@ -28,6 +29,7 @@ pub use links::Links;
 pub use live::{Progress, Until};
 pub use policy::{RENEW_EVERY, policy};
 pub use remarks::remarks;
+pub use sample::sample;
 pub use task::task_shape;
 pub use view::{JobView, ProgressView, Viewer, progress, time};
 

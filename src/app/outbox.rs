@@ -10,7 +10,8 @@ use tracing::{info, warn};
 use super::{App, AppError, render};
 use crate::{
     lifecycle::{
-        Answer, Attempt, Delivery, DeliveryEvent, DeliveryId, DeliveryState, EventId, Millis, is_notify_lane,
+        Answer, Attempt, Delivery, DeliveryEvent, DeliveryId, DeliveryState, EventId, EventKind, JobId,
+        Millis, is_notify_lane,
     },
     provider::signing::SigningKey,
     store::{ClaimedDelivery, DeliveryChanged, DeliveryClaim, SinkRecord, StoreError},
@@ -113,14 +114,15 @@ impl App {
         Ok(SecretString::from(String::from_utf8_lossy(&kept).into_owned()))
     }
 
-    /// A message that tests a sink: its id and its body.
+    /// A message that tests a sink, as if this had happened to a job that does not exist: its id, the job's and its body.
     ///
     /// # Errors
     /// [`AppError::NoSink`], [`AppError::NoEntropy`].
-    pub fn ping(&self, name: &str) -> Result<(EventId, Bytes), AppError> {
+    pub fn test_event(&self, name: &str, kind: EventKind) -> Result<(EventId, JobId, Bytes), AppError> {
         let sink = self.config.sinks.get(name).ok_or_else(|| AppError::NoSink(name.to_owned()))?;
-        let id = EventId::new(self.now(), &self.entropy.bytes()?);
-        Ok((id, render::ping(sink.format, id, self.now(), self.external_url().as_str())))
+        let (now, unique) = (self.now(), self.entropy.bytes()?);
+        let (id, job) = (EventId::new(now, &unique), JobId::new(now, &unique));
+        Ok((id, job, render::test(sink.format, kind, id, job, now, self.external_url())))
     }
 
     async fn change(

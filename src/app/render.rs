@@ -4,11 +4,12 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
+use url::Url;
 
-use super::{JobView, Viewer, create::Document, task::task_shape, view::time};
+use super::{JobView, Viewer, create::Document, sample::sample, task::task_shape, view::time};
 use crate::{
     config::{Config, Format},
-    lifecycle::{Delivery, DeliveryPolicy, EventId, EventKind, Job, Millis, NotifyFormat},
+    lifecycle::{Delivery, DeliveryPolicy, EventId, EventKind, Job, JobId, Millis, NotifyFormat},
     store::{Render, Rendering},
 };
 
@@ -35,9 +36,19 @@ pub(super) fn render(config: &Config, policy: &DeliveryPolicy, viewer: &Viewer) 
 }
 
 /// The body of a test.
-pub(super) fn ping(format: Format, id: EventId, now: Millis, source: &str) -> Bytes {
-    let data = json!({ "message": "a test: nothing happened" });
-    bytes(&envelope(format, EventKind::Ping, id, now, None, data, source))
+pub(super) fn test(
+    format: Format,
+    kind: EventKind,
+    id: EventId,
+    job: JobId,
+    now: Millis,
+    server: &Url,
+) -> Bytes {
+    let (subject, data) = match kind {
+        EventKind::Ping => (None, json!({ "message": "a test: nothing happened" })),
+        _ => (Some(job.to_string()), sample(kind, job, now, server)),
+    };
+    bytes(&envelope(format, kind, id, now, subject.as_deref(), data, server.as_str()))
 }
 
 /// The job as the API shows it; without what the caller sent, if that is long.

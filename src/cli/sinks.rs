@@ -23,7 +23,7 @@ pub(crate) struct Args {
 enum Command {
     /// List sinks
     List,
-    /// Send a sample event to a sink; exit code 1 if it is not taken
+    /// Send a ping to a sink; exit code 1 if it is not taken. `trigger EVENT --sink NAME` sends a sample job
     Test {
         /// Name of the sink
         name: String,
@@ -44,7 +44,7 @@ pub(crate) async fn run(args: Args, connection: &Connection, output: &Output) ->
     let client = Client::new(connection)?;
     match args.command {
         Command::List => list(&client, output).await,
-        Command::Test { name } => test(&client, &name, &json!({}), output).await.map(drop),
+        Command::Test { name } => test(&client, &name, &json!({}), output).await,
         Command::Secret => {
             let document = client.get(&["v1", "sinks", "secret"]).await?.document;
             if output.is_json() {
@@ -61,13 +61,8 @@ pub(crate) async fn run(args: Args, connection: &Connection, output: &Output) ->
     }
 }
 
-/// Has the server send a sample event to a sink, and shows what came of it: the server's answer.
-pub(crate) async fn test(
-    client: &Client,
-    name: &str,
-    body: &Value,
-    output: &Output,
-) -> Result<Value, Failure> {
+/// Has the server send a test event to a sink, and shows what came of it.
+pub(crate) async fn test(client: &Client, name: &str, body: &Value, output: &Output) -> Result<(), Failure> {
     let document = client.post(&["v1", "sinks", name, "test"], body).await?.document;
     let attempt = &document["attempt"];
     if output.is_json() {
@@ -76,12 +71,12 @@ pub(crate) async fn test(
         document::show(attempt, output)?;
     }
     if attempt["outcome"] == "delivered" {
-        return Ok(document);
+        return Ok(());
     }
     let why = text(&attempt["detail"]);
     Err(Failure::new(
         Exit::Failure,
-        format!("`{name}` did not take the sample event: {why}; nothing was spent"),
+        format!("`{name}` did not take the test event: {why}; nothing was spent"),
     ))
 }
 

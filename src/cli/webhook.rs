@@ -7,7 +7,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use reelhook::provider::signature;
+use reelhook::provider::signing::SigningKey;
 use reqwest::{StatusCode, header, redirect};
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 /// A signing secret given by the caller.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Secret {
-    /// Sign with this secret (whsec_…), and not with the one that is kept for the URL
+    /// Sign with this secret, read as a sink of the server does, and not with the one that is kept for the URL
     #[arg(long, value_name = "SECRET", conflicts_with = "secret_file")]
     secret: Option<SecretString>,
     /// The same, from a file
@@ -42,9 +42,13 @@ impl Secret {
             })?,
             (None, None) => return Ok(None),
         };
-        signature::check_secret(&secret).map_err(|error| Failure::usage(format!("--secret: {error}")))?;
+        signing_key(&secret)?;
         Ok(Some(secret))
     }
+}
+
+fn signing_key(secret: &SecretString) -> Result<SigningKey, Failure> {
+    SigningKey::read(secret).map_err(|error| Failure::usage(format!("--secret: {error}")))
 }
 
 /// The address of an app, `http` or `https`.
@@ -74,12 +78,13 @@ pub(crate) struct Taken {
 pub(crate) struct App {
     http: reqwest::Client,
     url: Url,
-    secret: SecretString,
+    key: SigningKey,
 }
 
 impl App {
     /// Connects to nothing yet.
-    pub(crate) fn new(url: Url, secret: SecretString) -> Result<Self, Failure> {
+    pub(crate) fn new(url: Url, secret: &SecretString) -> Result<Self, Failure> {
+        let key = signing_key(secret)?;
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("reelhook/", env!("CARGO_PKG_VERSION")))
             .timeout(TIMEOUT)
@@ -91,14 +96,13 @@ impl App {
         let http = builder
             .build()
             .map_err(|error| Failure::new(Exit::Failure, format!("cannot set up HTTP: {error}")))?;
-        Ok(Self { http, url, secret })
+        Ok(Self { http, url, key })
     }
 
     /// Sends an event once. `Err` says why it does not count as taken.
     pub(crate) async fn send(&self, event_id: &str, body: &Value) -> Result<Taken, String> {
         let (now, body) = (Timestamp::now().as_second(), body.to_string());
-        let signature = signature::sign(&self.secret, event_id, now, body.as_bytes())
-            .map_err(|error| error.to_string())?;
+        let signature = self.key.sign(event_id, now, body.as_bytes());
         let began = Instant::now();
         let request = self
             .http

@@ -75,16 +75,27 @@ const fn kind(target: &Target) -> &'static str {
     }
 }
 
-/// `POST /v1/sinks/{name}/test`: sends a ping at once, also to a disabled sink, and tells what came of it. Nothing of it is
-/// kept.
-pub(super) async fn test(context: Data<Context>, name: Path<String>) -> Result<HttpResponse, Problem> {
-    let (event_id, body) = context.app.ping(&name)?;
+/// `POST /v1/sinks/{name}/test`: sends a ping, or a sample of the event that `type` names, at once, also to a disabled sink
+/// and one that does not want it, and tells what came of it. Nothing of it is kept.
+pub(super) async fn test(
+    context: Data<Context>,
+    name: Path<String>,
+    body: Json,
+) -> Result<HttpResponse, Problem> {
+    let mut members = Members::of(body.0, &["type"], "")?;
+    let kind = members.text("type").map(|text| serde_json::from_value::<EventKind>(text.into()));
+    if matches!(kind, Some(Err(_))) {
+        members.wrong("type", "not_one_of", "type must be that of an event, such as job.succeeded");
+    }
+    members.finish().map_err(Problem::invalid)?;
+    let kind = kind.and_then(Result::ok).unwrap_or(EventKind::Ping);
+    let (event_id, job, body) = context.app.test_event(&name, kind)?;
     let sink = context.sinks.get(&name).ok_or_else(|| AppError::NoSink(name.into_inner()))?;
     let message = Message {
         event_id,
-        kind: EventKind::Ping,
+        kind,
         time: context.app.now(),
-        job_id: None,
+        job_id: (kind != EventKind::Ping).then_some(job),
         delivery_id: DeliveryId::from_bytes(*event_id.as_bytes()),
         attempt: 1,
         body,

@@ -122,6 +122,8 @@ pub enum DeliveryEvent {
     Released(u64),
     /// The process that held the claim is gone.
     Orphaned,
+    /// A clock that was wrong has put it off.
+    Hastened,
     /// It cannot be tried at all, for this reason.
     Withdrawn(String),
     /// A person wants it delivered after all, or again.
@@ -186,8 +188,9 @@ impl Delivery {
             }
             DeliveryEvent::Released(lease) if self.lease == Some(*lease) => next.due(now),
             DeliveryEvent::Orphaned if self.lease.is_some() => next.due(now),
-            DeliveryEvent::Withdrawn(why) if pending => Some(next.exhausted(why.clone())),
             // A try that is under way has its own answer.
+            DeliveryEvent::Hastened if pending && self.lease.is_none() => next.due(now),
+            DeliveryEvent::Withdrawn(why) if pending => Some(next.exhausted(why.clone())),
             DeliveryEvent::Replayed if self.lease.is_none() => {
                 (next.state, next.failures, next.why) = (DeliveryState::Pending, 0, None);
                 next.due(now)

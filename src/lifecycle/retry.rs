@@ -66,7 +66,14 @@ impl DeliveryPolicy {
         let scheduled = *self.schedule.get(failures as usize)?;
         let own = scheduled
             .saturating_add(part(scheduled, (1.0 + chance(tail(id.as_bytes()), failures)) * SPREAD / 2.0));
-        Some(retry_after.map_or(own, |asked| own.max(asked.clamp(0, 24 * HOUR))))
+        Some(retry_after.map_or(own, |asked| own.max(asked.clamp(0, LONGEST_ASKED))))
+    }
+
+    /// The longest wait for a try, in milliseconds; anything due later is a clock's mistake.
+    #[must_use]
+    pub fn longest_wait(&self) -> i64 {
+        let scheduled = self.schedule.iter().copied().max().unwrap_or(0);
+        scheduled.saturating_add(part(scheduled, SPREAD)).max(LONGEST_ASKED).max(self.lease)
     }
 
     /// From the event to the last try, at most, in milliseconds.
@@ -132,6 +139,8 @@ pub(super) const SLOW_NUDGE: i64 = 10_000;
 /// Waits after callbacks that came before the task was done.
 const NUDGED: [i64; 3] = [2_000, 5_000, 15_000];
 const HOUR: i64 = 3_600_000;
+/// A sink that asks for more time gets so much.
+const LONGEST_ASKED: i64 = 24 * HOUR;
 /// Share of a scheduled wait by which it may be longer.
 const SPREAD: f64 = 0.1;
 

@@ -51,8 +51,7 @@ impl Duties {
     pub async fn mind_the_clock(&self) {
         let Some(by) = self.app.clock().stepped() else { return };
         warn!(by_ms = by, "the clock jumped; waits that would last too long now end");
-        let longest = self.app.policy().longest_wait();
-        if let Err(error) = self.app.store().reclamp(self.app.now(), longest).await {
+        if let Err(error) = self.app.store().reclamp(self.app.now(), &self.app.policy()).await {
             error!(%error, "the waits were not shortened");
         }
     }

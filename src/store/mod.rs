@@ -398,9 +398,9 @@ pub trait Store: Send + Sync + 'static {
     /// A value that was made once and is kept for ever: the stored one, else `fresh` after storing it. Durable.
     async fn keep(&self, name: &str, fresh: Vec<u8>) -> Result<Vec<u8>, StoreError>;
 
-    /// After a jump of the clock: what is due beyond `now` and `longest_wait` milliseconds is due now. The deadlines
-    /// of queued jobs stay.
-    async fn reclamp(&self, now: Millis, longest_wait: i64) -> Result<(), StoreError>;
+    /// After a jump of the clock: what is due beyond `now` and the longest wait of `policy`, jobs and deliveries, is due
+    /// now. The deadlines of queued jobs stay.
+    async fn reclamp(&self, now: Millis, policy: &std::sync::Arc<Policy>) -> Result<(), StoreError>;
 
     /// Signals that something changed: a hint, never the truth. Register before you look.
     fn wake(&self) -> tokio::sync::watch::Receiver<u64>;

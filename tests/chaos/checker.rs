@@ -2,6 +2,7 @@
 
 mod files;
 mod log;
+mod told;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -45,6 +46,12 @@ pub(crate) enum Kind {
     WrongFile,
     /// A temporary or unknown file lies about.
     StrayFile,
+    /// The app never heard of an event that it wants, or its delivery did not succeed once.
+    Untold,
+    /// It heard of what the log does not have, or from somebody else.
+    Invented,
+    /// It heard of one event in different words.
+    Reworded,
     /// The server ended by itself, or complained.
     Crash,
     /// The run did not do what it was made for.
@@ -71,17 +78,20 @@ pub(crate) struct Found {
     files: usize,
     unclaimed: usize,
     events: usize,
+    told: usize,
+    told_again: usize,
 }
 
 impl fmt::Display for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let statuses: Vec<_> =
             self.statuses.iter().map(|(status, count)| format!("{count} {status}")).collect();
-        let Self { creates, accepted, callbacks, files, unclaimed, events, .. } = self;
+        let Self { creates, accepted, callbacks, files, unclaimed, events, told, told_again, .. } = self;
         write!(
             f,
             "jobs: {} · {creates} create calls, {accepted} accepted · {callbacks} callbacks acknowledged · \
-             {files} files, {unclaimed} more of jobs that ended otherwise · {events} events",
+             {files} files, {unclaimed} more of jobs that ended otherwise · {events} events, {told} of them told, \
+             {told_again} repeats",
             statuses.join(", ")
         )
     }
@@ -92,6 +102,7 @@ struct World {
     jobs: HashMap<String, Value>,
     events: Vec<Value>,
     callbacks: Vec<Value>,
+    deliveries: Vec<Value>,
     ledger: Ledger,
 }
 
@@ -153,11 +164,14 @@ pub(crate) async fn check(
     let mut violations = settled(stage, ends).await;
     // The ledger first: what it has seen acknowledged, the server must know by now.
     let ledger = stage.sandbox.ledger();
+    // Before the log: each of them is told there.
+    let deliveries = told::deliveries(stage, ends.patience()).await;
     let jobs = pages(stage, "/v1/jobs?").await.into_iter().map(|job| (text(&job, "id").to_owned(), job));
     let world = World {
         jobs: jobs.collect(),
         events: log::read(stage).await,
         callbacks: pages(stage, "/v1/callbacks?").await,
+        deliveries,
         ledger,
     };
     violations.extend(promised.surprises.iter().map(|what| violation(Kind::Refused, what)));
@@ -166,6 +180,7 @@ pub(crate) async fn check(
     violations.extend(callbacks(&world));
     violations.extend(log::check(&world, promised));
     violations.extend(files::check(stage, &world, found));
+    violations.extend(told::check(stage, &world, found));
     count(&world, found);
     violations
 }

@@ -1,13 +1,14 @@
 //! The crash loop: the server is killed again and again, at random moments and at every point where it matters, under a
 //! load of clients and a provider that misbehaves; then everything that it ever promised is checked from outside.
 //!
-//! `cargo test --features chaos --test chaos` does 64 kills and shows that the checker notices each safeguard that is
+//! `cargo test --features chaos --test chaos` does 72 kills and shows that the checker notices each safeguard that is
 //! missing, and damage done by hand. `… --test chaos -- --kills 1000 --seed 7` is the long run. The seed, which is printed, fixes what is
 //! ordered, how the provider misbehaves, and when and where the server is killed; what the operating system makes of
 //! it, such as which request is under way at that moment, no seed can fix.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod app;
 mod checker;
 mod load;
 mod plan;
@@ -48,7 +49,7 @@ struct Args {
 }
 
 /// Enough for every point to have its turn more than once.
-const SHORT: usize = 64;
+const SHORT: usize = 72;
 /// After so many kills a missing safeguard has been noticed many times over.
 const BROKEN: usize = 12;
 
@@ -145,6 +146,7 @@ async fn run(kills: &[Kill], seed: u64, flaw: Option<Flaw>, ends: Ends) -> Repor
 
 /// Lets the server live until all is settled or held, and kills it a last time.
 async fn end_of_faults(stage: &Stage, load: Load, ends: Ends, report: &mut Report) -> Promised {
+    stage.app.cure();
     let server = stage.start().await;
     if !load.finish_orders(Duration::from_secs(30)).await {
         report.add(Kind::Unsettled, "an order was never taken".to_owned());

@@ -18,6 +18,7 @@ use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
 use crate::{
+    app::{App, SECRET},
     checker::{Kind, Violation},
     name,
     plan::Kill,
@@ -40,6 +41,7 @@ pub(crate) enum Death {
 
 pub(crate) struct Stage {
     pub(crate) sandbox: Sandbox,
+    pub(crate) app: App,
     dir: TempDir,
     api: u16,
     missing: Option<Safeguard>,
@@ -49,8 +51,11 @@ impl Stage {
     pub(crate) async fn set(seed: u64, missing: Option<Safeguard>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let sandbox = sandbox::start(listener, Options { speed: SPEED, seed }).await.unwrap();
-        let stage = Self { sandbox, dir: tempfile::tempdir().unwrap(), api: free_port(), missing };
-        let (provider, api, callback) = (stage.sandbox.url(), stage.api, free_port());
+        let app = App::start(seed).await;
+        let stage = Self { sandbox, app, dir: tempfile::tempdir().unwrap(), api: free_port(), missing };
+        let (provider, app, api, callback) = (stage.sandbox.url(), stage.app.address, stage.api, free_port());
+        // Enough that only a server that forgets gives up.
+        let tries = vec![r#""100ms""#; 100].join(", ");
         let config = format!(
             r#"
             [server]
@@ -79,6 +84,14 @@ impl Stage {
             backoff = "50ms"
             max_backoff = "200ms"
             give_up_after = "10s"
+            [delivery]
+            schedule = [{tries}]
+            timeout = "1s"
+            disable_after = "0"
+            [sinks.app]
+            type = "webhook"
+            url = "http://{app}/hooks"
+            secret = "{SECRET}"
             [storage]
             url = "file:videos"
             min_free = "0"

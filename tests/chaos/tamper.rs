@@ -10,8 +10,16 @@ use crate::{
 };
 
 /// What the checker must say after [`tamper`].
-pub(crate) const VERDICT: [Kind; 5] =
-    [Kind::LostJob, Kind::Refused, Kind::EventLog, Kind::WrongFile, Kind::StrayFile];
+pub(crate) const VERDICT: [Kind; 8] = [
+    Kind::LostJob,
+    Kind::Refused,
+    Kind::EventLog,
+    Kind::WrongFile,
+    Kind::StrayFile,
+    Kind::Untold,
+    Kind::Invented,
+    Kind::Reworded,
+];
 
 /// The number of an order that no run is long enough for.
 const NEVER_PLACED: usize = 1_000_000_000;
@@ -28,4 +36,10 @@ pub(crate) fn tamper(stage: &Stage, promised: &mut Promised, seed: u64) {
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(stored, bytes).unwrap();
     fs::write(stored.with_extension("mp4#1"), "half").unwrap();
+    stage.app.tamper(|heard| {
+        let (_, mut bodies) = heard.pop_first().unwrap();
+        bodies.truncate(1);
+        heard.insert("evt_invented".to_owned(), bodies);
+        heard.first_entry().unwrap().get_mut().push(b"{}".to_vec());
+    });
 }

@@ -26,6 +26,7 @@ mod nats;
 #[cfg(feature = "nats")]
 mod nats_server;
 mod notify;
+#[allow(dead_code, reason = "each test binary uses its part")]
 mod receiver;
 mod signed;
 

@@ -54,7 +54,12 @@ pub(crate) struct Receiver {
 
 impl Receiver {
     pub(crate) async fn start(reply: Reply) -> Self {
-        Self::serve(reply, None).await
+        Self::serve(0, reply, None).await
+    }
+
+    /// At this port, when the app comes up late.
+    pub(crate) async fn at(port: u16, reply: Reply) -> Self {
+        Self::serve(port, reply, None).await
     }
 
     /// With a certificate of its own that nobody vouches for.
@@ -65,11 +70,11 @@ impl Receiver {
             .with_no_client_auth()
             .with_single_cert(vec![made.cert.der().clone()], key)
             .unwrap();
-        Self::serve(reply, Some(TlsAcceptor::from(Arc::new(config)))).await
+        Self::serve(0, reply, Some(TlsAcceptor::from(Arc::new(config)))).await
     }
 
-    async fn serve(reply: Reply, tls: Option<TlsAcceptor>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    async fn serve(port: u16, reply: Reply, tls: Option<TlsAcceptor>) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let received: Arc<Mutex<Vec<Received>>> = Arc::default();
         let log = Arc::clone(&received);

@@ -60,6 +60,7 @@ fn what_was_delivered_is_over_and_said_once() {
         DeliveryEvent::Claimed,
         DeliveryEvent::Answered(attempt(FAILED), 2),
         DeliveryEvent::Orphaned,
+        DeliveryEvent::Hastened,
         DeliveryEvent::Released(2),
         DeliveryEvent::Withdrawn("no".into()),
     ] {

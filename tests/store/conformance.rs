@@ -65,6 +65,7 @@ macro_rules! conformance {
             a_foreign_answer_changes_nothing
             a_claim_of_a_process_that_is_gone_is_given_back
             tries_are_told_in_the_log_and_in_the_timeline_of_their_job
+            after_a_jump_of_the_clock_no_delivery_waits_longer_than_the_schedule
             a_used_up_delivery_stays_and_can_be_replayed
             a_sink_that_says_gone_is_disabled_and_loses_nothing
             a_sink_that_fails_for_too_long_is_disabled

@@ -303,7 +303,7 @@ async fn after_a_jump_of_the_clock_nothing_waits_longer_than_it_may() {
         far
     };
     put(&store, far(1)).await;
-    store.reclamp(NOW, policy().longest_wait()).await.unwrap();
+    store.reclamp(NOW, &policy()).await.unwrap();
     let due = get(&store, id(1)).await;
     assert_eq!((due.due_at, due.revision), (Some(NOW), 2));
     assert_eq!(store.next_due(Duty::Submit).await.unwrap(), Some(NOW));

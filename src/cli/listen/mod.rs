@@ -50,7 +50,7 @@ pub(crate) async fn run(args: Args, connection: &Connection, output: &Output) ->
     begin(&mut state, from, &client, output).await?;
     output.note(&format!("forwarding {} to {}; Ctrl-C ends it", args.events.join(", "), args.forward_to));
     output.note(&format!("signing secret  {}", secret.expose_secret()));
-    let app = App::new(args.forward_to, secret)?;
+    let app = App::new(args.forward_to, &secret)?;
     let mut forwarder = Forwarder::new(&client, app, state, Filter::of_types(&args.events), output);
     tokio::select! {
         result = forwarder.run() => result,

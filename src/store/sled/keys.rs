@@ -162,6 +162,11 @@ pub(super) fn pending(lane: &str, at: Millis, id: DeliveryId) -> PendingKey {
     key
 }
 
+/// The first key of that index.
+pub(super) fn first_pending() -> Vec<u8> {
+    vec![PENDING]
+}
+
 /// The deliveries of a lane that wait and are due before `to`.
 pub(super) fn pending_range(lane: &str, to: Millis) -> (Vec<u8>, Vec<u8>) {
     let lane = digest::of(&[lane.as_bytes()]);

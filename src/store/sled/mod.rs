@@ -339,11 +339,17 @@ impl Store for SledStore {
         self.committer.judge(judge).await
     }
 
-    async fn reclamp(&self, now: Millis, longest_wait: i64) -> Result<(), StoreError> {
-        for mut range in claim::put_off(now, longest_wait) {
+    async fn reclamp(&self, now: Millis, policy: &Arc<Policy>) -> Result<(), StoreError> {
+        for mut range in claim::put_off(now, policy.longest_wait()) {
             while let Some(next) = self.committer.judge(move |txn| claim::make_due(txn, range, now)).await? {
                 range = next;
             }
+        }
+        let mut rest = Some(keys::first_pending());
+        while let Some(from) = rest {
+            let policy = Arc::clone(policy);
+            let hasten = move |txn: &mut txn::Txn| outbox::hasten(txn, &from, now, &policy.delivery);
+            rest = self.committer.judge(hasten).await?;
         }
         Ok(())
     }

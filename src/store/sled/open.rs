@@ -22,7 +22,7 @@ use super::{
     record::Card,
     space::Space,
     state::{self, Head, Published, State, StoredTally, Tally},
-    txn::engine,
+    txn::{Txn, engine},
     value,
 };
 use crate::{
@@ -330,6 +330,12 @@ fn set_right(store: &SledStore, state: &State, now: Millis, policy: &Policy) -> 
         while let Some(next) = store.committer.judge_blocking(move |txn| claim::make_due(txn, range, now))? {
             range = next;
         }
+    }
+    let mut rest = Some(keys::first_pending());
+    while let Some(from) = rest {
+        let policy = Arc::clone(&policy);
+        let hasten = move |txn: &mut Txn| outbox::hasten(txn, &from, now, &policy.delivery);
+        rest = store.committer.judge_blocking(hasten)?;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::{
     keys::{self, PendingKey},
     record,
-    source::Source,
+    source::{Row, Source},
     txn::{Txn, engine, json},
     value::{self, Fault},
 };
@@ -273,6 +273,32 @@ pub(super) fn release(txn: &mut Txn, now: Millis, policy: &DeliveryPolicy) -> Re
     Ok(leases.len())
 }
 
+/// Makes due what only a wrong clock can have put off so far, of [`SWEEP`] entries of the index of those that wait; where
+/// to go on.
+pub(super) fn hasten(
+    txn: &mut Txn,
+    from: &[u8],
+    now: Millis,
+    policy: &DeliveryPolicy,
+) -> Result<Option<Vec<u8>>, StoreError> {
+    let beyond = now.plus(policy.longest_wait());
+    let rows = txn.scan(from, &[keys::PENDING + 1], SWEEP).map_err(engine)?;
+    for (key, _) in &rows {
+        let Some(delivery) = keys::parse_delivery(key).map(|id| open(txn, id)).transpose()?.flatten() else {
+            continue;
+        };
+        if delivery.due_at.is_some_and(|at| at > beyond) {
+            step(txn, &delivery, &DeliveryEvent::Hastened, now, policy)?;
+        }
+    }
+    Ok(after_sweep(&rows))
+}
+
+/// Where a sweep goes on, unless it has come to the end.
+fn after_sweep(rows: &[Row]) -> Option<Vec<u8>> {
+    rows.last().filter(|_| rows.len() == SWEEP).map(|(key, _)| [key, [0].as_slice()].concat())
+}
+
 /// Replays what is exhausted in one lane, of [`SWEEP`] deliveries from `from` on; how many, and where to go on.
 pub(super) fn replay(
     txn: &mut Txn,
@@ -293,6 +319,5 @@ pub(super) fn replay(
             replayed += u64::from(step(txn, &delivery, &DeliveryEvent::Replayed, now, policy)?.is_some());
         }
     }
-    let next = rows.last().filter(|_| rows.len() == SWEEP).map(|(key, _)| [key, [0].as_slice()].concat());
-    Ok((replayed, next))
+    Ok((replayed, after_sweep(&rows)))
 }

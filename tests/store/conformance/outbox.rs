@@ -108,6 +108,35 @@ pub(crate) async fn a_foreign_answer_changes_nothing(place: &dyn Place) {
     assert_eq!(answer(&*store, &second, FAILED, NOW).await, None, "and it is said once");
 }
 
+pub(crate) async fn after_a_jump_of_the_clock_no_delivery_waits_longer_than_the_schedule(place: &dyn Place) {
+    let ahead = NOW.plus(30 * DAY);
+    let store = place.open().await;
+    for n in 1..=3 {
+        owed(&*store, n).await;
+    }
+    let mut claimed = take(&*store, ahead).await;
+    let (failed, waiting) = (claimed.remove(0).delivery, claimed.remove(0).delivery);
+    let failed = answer(&*store, &failed, FAILED, ahead).await.unwrap();
+    let soon = answer(&*store, &waiting, FAILED, NOW).await.unwrap();
+    store.reclamp(NOW, &policy()).await.unwrap();
+    let lane = store.lanes().await.unwrap().remove(0);
+    assert_eq!((lane.name.as_str(), lane.due), (APP, NOW));
+    let hastened = store.delivery(failed.id).await.unwrap().unwrap();
+    assert_eq!((hastened.due_at, hastened.failures), (Some(NOW), 1));
+    assert_eq!(store.delivery(soon.id).await.unwrap(), Some(soon), "what the schedule allows stays");
+    let under_way = claimed.remove(0).delivery;
+    assert_eq!(store.delivery(under_way.id).await.unwrap(), Some(under_way.clone()), "it has its own answer");
+    assert!(answer(&*store, &under_way, Answer::Delivered, NOW).await.is_some());
+    let again = take(&*store, NOW).await;
+    assert_eq!(again.iter().map(|one| one.delivery.id).collect::<Vec<_>>(), [failed.id]);
+
+    let taken = take(&*store, ahead).await.remove(0).delivery;
+    let failed = answer(&*store, &taken, FAILED, ahead).await.unwrap();
+    let store = place.reopen(store).await;
+    let hastened = store.delivery(failed.id).await.unwrap().unwrap();
+    assert_eq!(hastened.due_at, Some(NOW), "the start compares with the last durable time");
+}
+
 pub(crate) async fn a_claim_of_a_process_that_is_gone_is_given_back(place: &dyn Place) {
     let store = place.open().await;
     owed(&*store, 1).await;

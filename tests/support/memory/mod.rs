@@ -412,18 +412,16 @@ impl Store for MemoryStore {
     async fn keep(&self, name: &str, fresh: Vec<u8>) -> Result<Vec<u8>, StoreError> {
         let name = name.to_owned();
         self.judge(false, |tables| {
-            if let Some(kept) = tables.kept.get(&name) {
-                return Ok(kept.clone());
-            }
-            tables.kept.put(name, fresh.clone());
-            Ok(fresh)
+            let kept = tables.kept.get(&name).cloned().unwrap_or(fresh);
+            tables.kept.put(name, kept.clone());
+            Ok(kept)
         })
         .await
     }
 
-    async fn reclamp(&self, now: Millis, longest_wait: i64) -> Result<(), StoreError> {
+    async fn reclamp(&self, now: Millis, policy: &Arc<Policy>) -> Result<(), StoreError> {
         self.judge(false, |tables| {
-            tables.reclamp(now, longest_wait);
+            tables.reclamp(now, policy);
             Ok(())
         })
         .await

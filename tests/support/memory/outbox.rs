@@ -158,6 +158,16 @@ impl Tables {
             .count() as u64
     }
 
+    pub(crate) fn hasten_deliveries(&mut self, now: Millis, policy: &Policy) {
+        let beyond = now.plus(policy.delivery.longest_wait());
+        let deliveries = self.deliveries.iter().map(|(_, delivery)| delivery);
+        let late: Vec<Delivery> =
+            deliveries.filter(|delivery| delivery.due_at.is_some_and(|at| at > beyond)).cloned().collect();
+        for delivery in late {
+            self.step(&delivery, &DeliveryEvent::Hastened, now, policy);
+        }
+    }
+
     pub(crate) fn release_deliveries(&mut self, now: Millis, policy: &Policy) {
         let ids: Vec<DeliveryId> = self.deliveries.iter().map(|(id, _)| *id).collect();
         for id in ids {

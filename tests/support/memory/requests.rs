@@ -137,12 +137,13 @@ impl Tables {
             self.write(change);
         }
         if self.clock.get(&()).is_some_and(|clock| now.since(*clock).abs() > CLOCK_STEP) {
-            self.reclamp(now, policy.longest_wait());
+            self.reclamp(now, policy);
         }
     }
 
-    pub(crate) fn reclamp(&mut self, now: Millis, longest_wait: i64) {
-        let beyond = now.plus(longest_wait).plus(1);
+    pub(crate) fn reclamp(&mut self, now: Millis, policy: &Policy) {
+        self.hasten_deliveries(now, policy);
+        let beyond = now.plus(policy.longest_wait()).plus(1);
         for (duty, calm) in DUTIES.into_iter().flat_map(|duty| [(duty, false), (duty, true)]) {
             for (_, _, at, id) in self.due(duty, calm, beyond, Millis(i64::MAX)) {
                 let Some(mut job) = self.job(id).cloned() else { continue };

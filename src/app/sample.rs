@@ -1,24 +1,22 @@
 //! A job as the API shows it, at the moment of an event; of no provider and of no store.
 
-use jiff::{SignedDuration, Timestamp};
-use reelhook::lifecycle::EventKind;
 use serde_json::{Value, json};
 use url::Url;
-use uuid::Uuid;
 
-use crate::cli::time;
+use super::time;
+use crate::lifecycle::{EventKind, JobId, Millis};
 
-/// The `data` of a sample event.
-pub(super) fn data(kind: EventKind, now: Timestamp, server: &Url) -> Value {
-    json!({ "test": true, "job": job(kind, now, server) })
+/// The `data` of a sample event about this job, which does not exist, with links as `server` would make them.
+#[must_use]
+pub fn sample(kind: EventKind, id: JobId, now: Millis, server: &Url) -> Value {
+    json!({ "test": true, "job": job(kind, id, now, server) })
 }
 
-fn job(kind: EventKind, now: Timestamp, server: &Url) -> Value {
-    let id = format!("job_{}", Uuid::now_v7().simple());
+fn job(kind: EventKind, id: JobId, now: Millis, server: &Url) -> Value {
     let (status, phase) = state(kind);
-    let at = |seconds_ago: i64| time::rfc3339(now - SignedDuration::from_secs(seconds_ago));
+    let at = |seconds_ago: i64| time(now.plus(-1_000 * seconds_ago));
     let (stored, ended) = (status == "succeeded", phase == "done");
-    let files = if stored { json!([file(&id, server)]) } else { json!([]) };
+    let files = if stored { json!([file(id, server)]) } else { json!([]) };
     let bytes = if stored { json!(FILE_BYTES) } else { Value::Null };
     json!({
         "id": id, "revision": 7, "status": status, "phase": phase, "model": "kling-3",
@@ -44,7 +42,7 @@ fn job(kind: EventKind, now: Timestamp, server: &Url) -> Value {
 
 const FILE_BYTES: u64 = 8_421_376;
 
-fn file(id: &str, server: &Url) -> Value {
+fn file(id: JobId, server: &Url) -> Value {
     let base = server.as_str().trim_end_matches('/');
     json!({
         "name": "video.mp4", "location": format!("2026-01-01/{id}/video.mp4"),

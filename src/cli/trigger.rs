@@ -1,9 +1,10 @@
 //! `reelhook trigger`: a sample event, marked as a test, to an app under development or to a sink. Nothing is spent.
 
-mod sample;
-
 use jiff::Timestamp;
-use reelhook::lifecycle::EventKind;
+use reelhook::{
+    app::sample,
+    lifecycle::{EventId, EventKind, JobId, Millis},
+};
 use serde_json::json;
 use url::Url;
 use uuid::Uuid;
@@ -44,7 +45,7 @@ pub(crate) async fn run(args: Args, connection: &Connection, output: &Output) ->
     let kind = args.event.name();
     let url = match (args.target.forward_to, args.target.sink) {
         (Some(url), _) => url,
-        (None, Some(sink)) => return to_sink(&client, &sink, &kind, output).await,
+        (None, Some(sink)) => return sinks::test(&client, &sink, &json!({ "type": kind }), output).await,
         (None, None) => return Err(Failure::usage("name --forward-to or --sink")),
     };
     let secret = match args.secret.read()? {
@@ -52,11 +53,11 @@ pub(crate) async fn run(args: Args, connection: &Connection, output: &Output) ->
         None => State::open(client.base(), &url)?.secret(),
     };
     let now = Timestamp::now();
-    let (id, data) =
-        (format!("evt_{}", Uuid::now_v7().simple()), sample::data(args.event, now, client.base()));
+    let (id, job) = (unique(EventId::from_bytes), unique(JobId::from_bytes));
+    let data = sample(args.event, job, Millis(now.as_millisecond()), client.base());
     let body = webhook::body(&kind, &time::rfc3339(now), &data);
     let target = url.to_string();
-    let taken = App::new(url, secret)?.send(&id, &body).await.map_err(|why| {
+    let taken = App::new(url, &secret)?.send(&id.to_string(), &body).await.map_err(|why| {
         Failure::new(
             Exit::Failure,
             format!("{target} did not take the sample event: {why}; nothing was spent"),
@@ -69,16 +70,12 @@ pub(crate) async fn run(args: Args, connection: &Connection, output: &Output) ->
     let ms = taken.took.as_millis();
     output.rows(
         ["STATUS", "TYPE", "ID", "TIME"],
-        [[taken.status.as_u16().to_string(), kind, id, format!("{ms} ms")]],
+        [[taken.status.as_u16().to_string(), kind, id.to_string(), format!("{ms} ms")]],
     )
 }
 
-async fn to_sink(client: &Client, sink: &str, kind: &str, output: &Output) -> Result<(), Failure> {
-    let sent = sinks::test(client, sink, &json!({ "type": kind }), output).await?;
-    if sent["type"] != kind {
-        output.note(&format!("the server sent its own test event to `{sink}`, and not {kind}"));
-    }
-    Ok(())
+fn unique<T>(id: fn([u8; 16]) -> T) -> T {
+    id(Uuid::now_v7().into_bytes())
 }
 
 fn kind(text: &str) -> Result<EventKind, String> {
