@@ -218,8 +218,9 @@ impl Store for PostgresStore {
         Ok(row.try_get(0).map_err(Trouble::from)?)
     }
 
-    async fn reclamp(&self, now: Millis, longest_wait: i64) -> Result<(), StoreError> {
-        while self.cut_waits(now.plus(longest_wait), now).await? {}
+    async fn reclamp(&self, now: Millis, policy: &Arc<Policy>) -> Result<(), StoreError> {
+        while self.cut_waits(now.plus(policy.longest_wait()), now).await? {}
+        while self.hasten(now, &policy.delivery).await? {}
         Ok(())
     }
 

@@ -196,6 +196,17 @@ impl PostgresStore {
         }
     }
 
+    /// Makes due what only a wrong clock can have put off so far, up to [`SWEEP`] of it; whether there may be more.
+    pub(super) async fn hasten(&self, now: Millis, policy: &DeliveryPolicy) -> Result<bool, StoreError> {
+        let sql = format!(
+            "SELECT record FROM deliveries WHERE due_at > {} AND lease IS NULL LIMIT {SWEEP} FOR UPDATE SKIP LOCKED",
+            now.plus(policy.longest_wait()).0
+        );
+        let (session, rows) = self.link.begin(&sql).await?;
+        self.step_all(session, &rows, &DeliveryEvent::Hastened, now, policy).await?;
+        Ok(rows.len() == SWEEP)
+    }
+
     /// Gives back what this instance has claimed: it ends orderly. What a dead one had comes back by its lease.
     pub(super) async fn release_deliveries(&self, now: Millis) -> Result<(), StoreError> {
         let by = text(self.instance());
