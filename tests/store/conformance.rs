@@ -2,7 +2,7 @@
 
 mod intake;
 mod log;
-mod outbox;
+pub(crate) mod outbox;
 mod work;
 
 pub(crate) use self::{intake::*, log::*, outbox::*, work::*};

@@ -5,7 +5,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use reelhook::store::Store;
 
-use crate::{conformance::conformance, disk::Disk, support::*};
+use crate::{
+    conformance::{conformance, outbox},
+    disk::Disk,
+    support::*,
+};
 
 #[async_trait]
 impl Place for Disk {
@@ -15,3 +19,8 @@ impl Place for Disk {
 }
 
 conformance!(Disk::default());
+
+#[tokio::test]
+async fn a_start_after_a_jump_of_the_clock_hastens_deliveries() {
+    outbox::a_start_after_a_jump_of_the_clock_hastens_deliveries(&Disk::default()).await;
+}

@@ -12,7 +12,10 @@ use reelhook::{
 };
 use tempfile::TempDir;
 
-use crate::{conformance::conformance, support::*};
+use crate::{
+    conformance::{conformance, outbox},
+    support::*,
+};
 
 struct Folder(TempDir);
 
@@ -290,6 +293,11 @@ async fn a_record_that_shrinks_leaves_no_piece_behind() {
         let left = tree.scan_prefix(raw(b'p', id(1))).count() + tree.scan_prefix(b"pj").count();
         assert_eq!(left, 0);
     });
+}
+
+#[tokio::test]
+async fn a_start_after_a_jump_of_the_clock_hastens_deliveries() {
+    outbox::a_start_after_a_jump_of_the_clock_hastens_deliveries(&Folder::new()).await;
 }
 
 #[tokio::test]

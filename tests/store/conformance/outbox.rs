@@ -129,7 +129,13 @@ pub(crate) async fn after_a_jump_of_the_clock_no_delivery_waits_longer_than_the_
     assert!(answer(&*store, &under_way, Answer::Delivered, NOW).await.is_some());
     let again = take(&*store, NOW).await;
     assert_eq!(again.iter().map(|one| one.delivery.id).collect::<Vec<_>>(), [failed.id]);
+}
 
+/// Of a store that has no clock but this machine's.
+pub(crate) async fn a_start_after_a_jump_of_the_clock_hastens_deliveries(place: &dyn Place) {
+    let ahead = NOW.plus(30 * DAY);
+    let store = place.open().await;
+    owed(&*store, 1).await;
     let taken = take(&*store, ahead).await.remove(0).delivery;
     let failed = answer(&*store, &taken, FAILED, ahead).await.unwrap();
     let store = place.reopen(store).await;
