@@ -110,8 +110,8 @@ impl Server {
         let app = App::new(Arc::clone(&config), Arc::clone(&store), clock, addresses).await?;
         let app = Arc::new(app);
         let guard = Guard::new(config.egress.allow.clone());
-        let kept = app.delivery_secret().await?;
-        let sinks = Arc::new(Sinks::new(&config, &kept, guard.clone(), app.clock().clone())?);
+        let secret = app.delivery_secret().await?;
+        let sinks = Arc::new(Sinks::new(&config, &secret, guard.clone(), app.clock().clone())?);
         let downloader = Downloader::new(Arc::clone(&archive), guard.clone(), config.download.clone())?;
         let upstream = Upstream::new(&config.upstream)?;
         let streams = CancellationToken::new();

@@ -36,8 +36,8 @@ const PATIENT: Duration = Duration::from_secs(30);
 /// For tests in which a time-out is what is wanted.
 const HASTY: Duration = Duration::from_millis(300);
 
-/// The secret that is made and kept where none is configured.
-fn kept() -> SecretString {
+/// What signs for whoever has no secret of its own.
+fn default_secret() -> SecretString {
     SigningKey::text(&[42; 32])
 }
 
@@ -78,7 +78,7 @@ fn sinks_at(settings: Settings, allow: &[&str], clock: Clock) -> Sinks {
     config.sinks = BTreeMap::from([("app".to_owned(), settings)]);
     config.delivery.timeout = PATIENT;
     let guard = Guard::new(allow.iter().map(|network| network.parse().unwrap()).collect());
-    Sinks::new(&config, &kept(), guard, clock).unwrap()
+    Sinks::new(&config, &default_secret(), guard, clock).unwrap()
 }
 
 fn sink(settings: Settings) -> Arc<dyn Sink> {

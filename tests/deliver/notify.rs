@@ -5,7 +5,7 @@ use secrecy::ExposeSecret;
 use standardwebhooks::Webhook;
 
 use crate::{
-    FAILED, kept, message,
+    FAILED, default_secret, message,
     receiver::{Receiver, Reply},
     sinks_with, webhook,
 };
@@ -36,11 +36,12 @@ async fn nothing_is_sent_to_a_private_address_whatever_it_is_called() {
 }
 
 #[tokio::test]
-async fn what_the_operator_allows_is_reached_and_signed_by_the_job_s_secret_or_the_kept_one() {
+async fn what_the_operator_allows_is_reached_and_signed_by_the_job_s_secret_or_the_default_one() {
     let receiver = Receiver::start(Reply::new("200 OK", "")).await;
     let sinks = sinks_with(webhook(NOBODY), &["127.0.0.0/8"]);
     let own = "whsec_b3duIG93biBvd24gb3duIG93biBvd24gb3du";
-    for (secret, verifies) in [(Some(own.into()), own.to_owned()), (None, kept().expose_secret().to_owned())]
+    for (secret, verifies) in
+        [(Some(own.into()), own.to_owned()), (None, default_secret().expose_secret().to_owned())]
     {
         let sink = sinks.notify(&receiver.url(), secret.as_ref()).unwrap();
         assert_eq!(sink.send(&message()).await.answer, Answer::Delivered);

@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use standardwebhooks::Webhook;
 
 use crate::{
-    kept, message,
+    default_secret, message,
     receiver::{Received, Receiver, Reply},
     send, settings, sink, sinks_at, webhook,
 };
@@ -42,7 +42,8 @@ async fn a_webhook_is_the_body_as_it_is_under_the_event_s_id_and_verifies() {
     assert_eq!(received.headers["webhook-id"], message().event_id.to_string());
     assert_eq!(received.headers["content-type"], "application/json");
     assert_eq!(received.headers["user-agent"], concat!("reelhook/", env!("CARGO_PKG_VERSION")));
-    verify(&received, kept().expose_secret()).expect("the kept secret signs what has none of its own");
+    verify(&received, default_secret().expose_secret())
+        .expect("the default secret signs what has none of its own");
 }
 
 #[tokio::test]
@@ -54,7 +55,8 @@ async fn while_a_secret_is_changed_the_old_one_and_the_new_one_verify() {
     assert_eq!(received.headers["webhook-signature"].split(' ').count(), 2);
     verify(&received, new).unwrap();
     verify(&received, old).unwrap();
-    verify(&received, kept().expose_secret()).expect_err("its own secrets sign instead of the kept one");
+    verify(&received, default_secret().expose_secret())
+        .expect_err("its own secrets sign instead of the default one");
 }
 
 #[tokio::test]

@@ -79,13 +79,18 @@ pub struct Sinks {
 }
 
 impl Sinks {
-    /// Sets up every sink; calls nobody. `kept` is the secret of the store, which signs what has no other: neither its
-    /// own nor that of `[delivery]`. `guard` decides which of the jobs' own URLs may be called.
+    /// Sets up every sink; calls nobody. `secret` signs what has none of its own. `guard` decides which of the jobs' own
+    /// URLs may be called.
     ///
     /// # Errors
     /// The TLS library's, or a configuration that did not pass its check.
-    pub fn new(config: &Config, kept: &SecretString, guard: Guard, clock: Clock) -> Result<Self, SinksError> {
-        let default_key = SigningKey::read(config.delivery.secret.as_ref().unwrap_or(kept))?;
+    pub fn new(
+        config: &Config,
+        secret: &SecretString,
+        guard: Guard,
+        clock: Clock,
+    ) -> Result<Self, SinksError> {
+        let default_key = SigningKey::read(secret)?;
         let client = webhook::client()?;
         let mut named = HashMap::new();
         for (name, settings) in &config.sinks {
@@ -102,7 +107,7 @@ impl Sinks {
     }
 
     /// The URL that a job brought along, called through the address guard: https to a public address, or what
-    /// `[egress] allow` names. The body is in the standard form. Without a secret, `[delivery] secret` signs.
+    /// `[egress] allow` names. The body is in the standard form. Without a secret, the default one signs.
     ///
     /// # Errors
     /// The secret cannot sign. A URL that may not be called is the try's affair: [`Answer::Refused`].
