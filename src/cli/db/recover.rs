@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use reelhook::{
     config::Config,
+    entropy::Entropy,
     lifecycle::{JobId, TaskId},
     store::sled,
 };
@@ -71,8 +72,7 @@ fn parse(text: &str) -> Result<(JobId, TaskId), Failure> {
 }
 
 fn fresh() -> Result<JobId, Failure> {
-    let mut unique = [0; 10];
-    getrandom::fill(&mut unique)
-        .map_err(|_| Failure::new(Exit::Failure, "the system gives no random numbers for the ids of jobs"))?;
+    let unique = Entropy::system().bytes();
+    let unique = unique.map_err(|error| Failure::new(Exit::Failure, format!("no id for a job: {error}")))?;
     Ok(JobId::new(now(), &unique))
 }

@@ -6,17 +6,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
 use etcetera::base_strategy::{BaseStrategy as _, Xdg};
-use secrecy::SecretString;
+use reelhook::{entropy::Entropy, provider::signing::SigningKey};
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
 use crate::cli::exit::{Exit, Failure};
-
-/// Standard Webhooks asks for 24 to 64 bytes.
-const SECRET_BYTES: usize = 32;
 
 /// A place in the event log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,10 +52,9 @@ impl State {
         if let Some(content) = read.map_err(|error| unusable(&path, &error))? {
             return Ok(Self { path, content });
         }
-        let mut secret = [0; SECRET_BYTES];
-        getrandom::fill(&mut secret)
-            .map_err(|error| Failure::new(Exit::Failure, format!("no random bytes for a secret: {error}")))?;
-        let secret = format!("whsec_{}", BASE64_STANDARD.encode(secret));
+        let random = Entropy::system().bytes();
+        let random = random.map_err(|error| Failure::new(Exit::Failure, format!("no secret: {error}")))?;
+        let secret = SigningKey::text(&random).expose_secret().to_owned();
         let (server, forward_to) = (server.clone(), forward_to.clone());
         let state = Self { path, content: Content { server, forward_to, secret, position: None } };
         fs::create_dir_all(&folder).map_err(|error| unusable(&folder, &error))?;
