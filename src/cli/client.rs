@@ -9,7 +9,7 @@ use std::{
 
 use backon::{ExponentialBuilder, Retryable as _};
 use bytes::Bytes;
-use reqwest::{Method, RequestBuilder, Response, StatusCode, header, redirect};
+use reqwest::{ClientBuilder, Method, RequestBuilder, Response, StatusCode, header, redirect};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 use url::{Host, Url};
@@ -73,18 +73,7 @@ impl Client {
                  --key-file or $REELHOOK_API_KEY",
             ));
         }
-        let mut builder = reqwest::Client::builder()
-            .user_agent(concat!("reelhook/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(STALL_TIMEOUT)
-            .redirect(redirect::Policy::none());
-        if is_loopback(&base) {
-            // A proxy for the outside world does not know this machine's loopback.
-            builder = builder.no_proxy();
-        }
-        let http = builder
-            .build()
-            .map_err(|error| Failure::new(Exit::Failure, format!("cannot set up HTTP: {error}")))?;
+        let http = http(&base, |http| http.connect_timeout(CONNECT_TIMEOUT).read_timeout(STALL_TIMEOUT))?;
         Ok(Self { http, base, key: key(connection.key_file.as_deref())? })
     }
 
@@ -228,6 +217,22 @@ impl Client {
     }
 }
 
+/// HTTP to this address, without redirects, within the limits that `limit` sets.
+pub(crate) fn http(
+    to: &Url,
+    limit: impl FnOnce(ClientBuilder) -> ClientBuilder,
+) -> Result<reqwest::Client, Failure> {
+    let mut builder = reqwest::Client::builder()
+        .user_agent(concat!("reelhook/", env!("CARGO_PKG_VERSION")))
+        .redirect(redirect::Policy::none());
+    if is_loopback(to) {
+        // A proxy for the outside world does not know this machine's loopback.
+        builder = builder.no_proxy();
+    }
+    let built = limit(builder).build();
+    built.map_err(|error| Failure::new(Exit::Failure, format!("cannot set up HTTP: {error}")))
+}
+
 /// How long a server that does not answer is asked again: about 20 s, enough for a restart.
 pub(crate) fn patience() -> ExponentialBuilder {
     ExponentialBuilder::default()
@@ -266,7 +271,7 @@ fn key(file: Option<&Path>) -> Result<Option<SecretString>, Failure> {
 }
 
 /// Whether an address is this machine's own.
-pub(crate) fn is_loopback(url: &Url) -> bool {
+fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => address.is_loopback(),

@@ -8,14 +8,14 @@ use std::{
 
 use jiff::Timestamp;
 use reelhook::provider::signing::SigningKey;
-use reqwest::{StatusCode, header, redirect};
+use reqwest::{StatusCode, header};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use url::Url;
 
 use super::{
-    client::{is_loopback, root_cause},
-    exit::{Exit, Failure},
+    client::{http, root_cause},
+    exit::Failure,
 };
 
 /// What a sink of the server waits for an answer.
@@ -85,17 +85,7 @@ impl App {
     /// Connects to nothing yet.
     pub(crate) fn new(url: Url, secret: &SecretString) -> Result<Self, Failure> {
         let key = signing_key(secret)?;
-        let mut builder = reqwest::Client::builder()
-            .user_agent(concat!("reelhook/", env!("CARGO_PKG_VERSION")))
-            .timeout(TIMEOUT)
-            .redirect(redirect::Policy::none());
-        if is_loopback(&url) {
-            // A proxy for the outside world does not know this machine's loopback.
-            builder = builder.no_proxy();
-        }
-        let http = builder
-            .build()
-            .map_err(|error| Failure::new(Exit::Failure, format!("cannot set up HTTP: {error}")))?;
+        let http = http(&url, |http| http.timeout(TIMEOUT))?;
         Ok(Self { http, url, key })
     }
 
