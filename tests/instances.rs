@@ -15,8 +15,7 @@ use reelhook::{
     sandbox::{self, Options, Sandbox},
 };
 use secrecy::ExposeSecret as _;
-use serde_json::Value;
-use support::{PATIENCE, Process, SPEED, charges, client, free_port, order};
+use support::{PATIENCE, Process, SPEED, charges, client, free_port, has_ended};
 use tempfile::TempDir;
 
 /// A provider, a database, and a folder for the videos that both servers share.
@@ -97,42 +96,9 @@ impl Stage {
     }
 }
 
-async fn get(server: &Process, path: &str) -> Value {
-    client().get(server.url(path)).send().await.unwrap().json().await.unwrap()
-}
-
-async fn submit(server: &Process, prompt: &str) -> String {
-    let request = client().post(server.url("/v1/jobs")).json(&order(prompt));
-    let job: Value = request.send().await.unwrap().json().await.unwrap();
-    job["id"].as_str().unwrap_or_else(|| panic!("refused: {job}")).to_owned()
-}
-
-/// The job once this is so of it.
-async fn until(server: &Process, id: &str, so: impl Fn(&Value) -> bool) -> Value {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    let mut etag = String::new();
-    loop {
-        let request =
-            client().get(server.url(&format!("/v1/jobs/{id}?wait=2s"))).header("if-none-match", &etag);
-        let answer = request.send().await.unwrap();
-        if answer.status() == 200 {
-            let job: Value = answer.json().await.unwrap();
-            if so(&job) {
-                return job;
-            }
-            etag = format!("\"{}\"", job["revision"]);
-        }
-        assert!(tokio::time::Instant::now() < deadline, "it never came so far with {id}: {etag}");
-    }
-}
-
-fn ended(job: &Value) -> bool {
-    matches!(job["status"].as_str(), Some("succeeded" | "failed" | "canceled" | "held"))
-}
-
 /// Who did anything for a job, by the events of its timeline.
 async fn instances(server: &Process, id: &str) -> BTreeSet<String> {
-    let events = get(server, &format!("/v1/jobs/{id}/events?limit=250")).await;
+    let events = server.get(&format!("/v1/jobs/{id}/events?limit=250")).await;
     let events = events["data"].as_array().unwrap().iter();
     events.filter_map(|event| event["data"]["instance"].as_str().map(str::to_owned)).collect()
 }
@@ -155,18 +121,18 @@ async fn one_of_two_is_killed_and_every_job_ends_and_is_charged_once() {
     let mut jobs = Vec::new();
     for n in 0..48 {
         let server = if n % 2 == 0 { &stays } else { &dies };
-        jobs.push(submit(server, &format!("{} {n}", SCENES[n % SCENES.len()])).await);
+        jobs.push(server.submit(&format!("{} {n}", SCENES[n % SCENES.len()])).await);
     }
-    until(&dies, &jobs[0], ended).await;
+    dies.until(&jobs[0], has_ended).await;
     dies.kill();
     let mut still_open = 0;
     for id in &jobs {
-        still_open += usize::from(!ended(&get(&stays, &format!("/v1/jobs/{id}")).await));
+        still_open += usize::from(!has_ended(&stays.get(&format!("/v1/jobs/{id}")).await));
     }
     assert!(still_open > 0, "it was killed too late to prove anything");
     let mut workers = BTreeSet::new();
     for id in &jobs {
-        let job = until(&stays, id, ended).await;
+        let job = stays.until(id, has_ended).await;
         // Killed before it could know whether its call was sent, it leaves a job that nobody may send again.
         if job["status"] == "held" {
             assert_eq!((&job["attempts"]["submit"], stage.charges(id) <= 1), (&1.into(), true), "{job:#}");
@@ -184,8 +150,8 @@ async fn one_of_two_is_killed_and_every_job_ends_and_is_charged_once() {
 async fn while_the_database_is_away_a_callback_is_refused_with_503_and_work_goes_on_when_it_is_back() {
     let stage = Stage::set().await;
     let server = stage.serve("only", stage.callback).await;
-    let id = submit(&server, "[[delay:400s]] a lighthouse").await;
-    until(&server, &id, |job| job["phase"] == "awaiting").await;
+    let id = server.submit("[[delay:400s]] a lighthouse").await;
+    server.until(&id, |job| job["phase"] == "awaiting").await;
     stage.server.crash();
     let (url, status) = stage.called_back(&id).await;
     assert_eq!(status, Some(503));
@@ -193,10 +159,10 @@ async fn while_the_database_is_away_a_callback_is_refused_with_503_and_work_goes
     assert_eq!(ready.status(), 503);
 
     stage.server.up();
-    let job = until(&server, &id, ended).await;
+    let job = server.until(&id, has_ended).await;
     assert_eq!((&job["status"], stage.charges(&id)), (&"succeeded".into(), 1), "{job:#}");
     let again = client().post(url).json(&serde_json::json!({})).send().await.unwrap();
     assert_eq!(again.status(), 200);
-    let next = submit(&server, "a harbour").await;
-    assert_eq!(until(&server, &next, ended).await["completed_via"], "callback");
+    let next = server.submit("a harbour").await;
+    assert_eq!(server.until(&next, has_ended).await["completed_via"], "callback");
 }

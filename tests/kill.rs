@@ -8,7 +8,7 @@ use std::{fs, net::TcpListener};
 
 use reelhook::sandbox::{self, Options, Sandbox};
 use serde_json::{Value, json};
-use support::{PATIENCE, Process, SPEED, charges, client, free_port, order};
+use support::{Process, SPEED, charges, client, free_port};
 use tempfile::TempDir;
 
 /// A provider that outlives the server, and where the server lives.
@@ -71,62 +71,31 @@ impl Stage {
     }
 }
 
-async fn submit(server: &Process, prompt: &str) -> String {
-    let job: Value = client()
-        .post(server.url("/v1/jobs"))
-        .json(&order(prompt))
-        .send()
-        .await
-        .unwrap()
-        .json()
-        .await
-        .unwrap();
-    job["id"].as_str().unwrap_or_else(|| panic!("refused: {job}")).to_owned()
-}
-
 async fn until(server: &Process, id: &str, phase: &str) -> Value {
     until_so(server, id, phase, |_| true).await
 }
 
 async fn until_so(server: &Process, id: &str, phase: &str, so: impl Fn(&Value) -> bool) -> Value {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    let mut etag = String::new();
-    loop {
-        let request =
-            client().get(server.url(&format!("/v1/jobs/{id}?wait=5s"))).header("if-none-match", &etag);
-        let answer = request.send().await.unwrap();
-        if answer.status() == 304 {
-            assert!(tokio::time::Instant::now() < deadline, "{id} never got to {phase}");
-            continue;
-        }
-        let job: Value = answer.json().await.unwrap();
-        if job["phase"] == phase && so(&job) {
-            return job;
-        }
-        assert!(job["phase"] != "done" && tokio::time::Instant::now() < deadline, "not {phase}: {job:#}");
-        etag = format!("\"{}\"", job["revision"]);
-    }
+    let is_there = |job: &Value| {
+        let is_there = job["phase"] == phase && so(job);
+        assert!(is_there || job["phase"] != "done", "not {phase}: {job:#}");
+        is_there
+    };
+    server.until(id, is_there).await
 }
 
 /// Drives a job to `phase`, kills the server there, starts it again: the job succeeds and was paid for once.
 async fn killed_in(phase: &str, prompt: &str) {
     let stage = Stage::set().await;
     let server = stage.serve().await;
-    let id = submit(&server, prompt).await;
+    let id = server.submit(prompt).await;
     until(&server, &id, phase).await;
     server.kill();
     let server = stage.serve().await;
     let job = until(&server, &id, "done").await;
     assert_eq!(job["status"], "succeeded", "{job:#}");
     assert_eq!(charges(&stage.sandbox.ledger(), &id), 1);
-    let timeline: Value = client()
-        .get(server.url(&format!("/v1/events?job={id}&limit=250")))
-        .send()
-        .await
-        .unwrap()
-        .json()
-        .await
-        .unwrap();
+    let timeline = server.get(&format!("/v1/events?job={id}&limit=250")).await;
     let kinds: Vec<_> = timeline["data"].as_array().unwrap().iter().map(|event| &event["type"]).collect();
     assert_eq!(kinds.iter().filter(|kind| **kind == "job.succeeded").count(), 1, "{kinds:?}");
 }
@@ -161,7 +130,7 @@ async fn killed_while_queued_it_is_submitted_once() {
     let stage = Stage::set().await;
     stage.configure(&format!("http://127.0.0.1:{}", free_port()), "60s");
     let server = stage.serve().await;
-    let id = submit(&server, "a fox").await;
+    let id = server.submit("a fox").await;
     // After a call that provably was not sent: killed in the middle of one, nobody could prove it.
     until_so(&server, &id, "queued", |job| job["attempts"]["submit"] == 1).await;
     server.kill();
@@ -176,7 +145,7 @@ async fn killed_while_held_it_is_still_held_and_can_be_attached() {
     let stage = Stage::set().await;
     stage.configure(stage.sandbox.url().as_str(), "100ms");
     let server = stage.serve().await;
-    let id = submit(&server, "[[submit-timeout]] [[no-callback]] a fox").await;
+    let id = server.submit("[[submit-timeout]] [[no-callback]] a fox").await;
     until(&server, &id, "held").await;
     server.kill();
     let server = stage.serve().await;
@@ -213,7 +182,7 @@ async fn a_second_server_on_the_same_store_says_who_has_it() {
 async fn a_kill_between_file_and_manifest_leaves_a_job_that_only_lacks_its_manifest() {
     let stage = Stage::set().await;
     let server = stage.serve().await;
-    let id = submit(&server, "[[delay:200s]] a harbour").await;
+    let id = server.submit("[[delay:200s]] a harbour").await;
     let job = until(&server, &id, "awaiting").await;
     let date = &job["created_at"].as_str().unwrap()[..10];
     let manifest = stage.dir.path().join(format!("videos/{date}/{id}.json"));

@@ -8,7 +8,7 @@ use std::{fs, net::TcpListener, path::Path, process::Command};
 
 use reelhook::sandbox::{self, Options, Sandbox};
 use serde_json::Value;
-use support::{PATIENCE, Process, SPEED, charges, client, free_port, order};
+use support::{Process, SPEED, charges, free_port, has_ended};
 use tempfile::TempDir;
 
 struct Stage {
@@ -79,10 +79,9 @@ impl Stage {
     async fn put_back(&self) -> (String, u64) {
         self.upstream(false);
         let server = self.serve(&[]).await;
-        let job = client().post(server.url("/v1/jobs")).json(&order("a fox")).send().await.unwrap();
-        let id = job.json::<Value>().await.unwrap()["id"].as_str().unwrap().to_owned();
+        let id = server.submit("a fox").await;
         // After a call that provably was not sent: it is queued, and no time limit decides.
-        until(&server, &id, |job| job["phase"] == "queued" && job["attempts"]["submit"] == 1).await;
+        server.until(&id, |job| job["phase"] == "queued" && job["attempts"]["submit"] == 1).await;
         server.kill();
         self.copy("state", "backup");
         self.upstream(true);
@@ -109,25 +108,13 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-async fn get(server: &Process, path: &str) -> Value {
-    client().get(server.url(path)).send().await.unwrap().json().await.unwrap()
-}
-
 /// The job once it has ended or is held.
 async fn ended(server: &Process, id: &str) -> Value {
-    get(server, &format!("/v1/jobs/{id}?wait={}s", PATIENCE.as_secs())).await
-}
-
-async fn until(server: &Process, id: &str, so: impl Fn(&Value) -> bool) {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    while !so(&get(server, &format!("/v1/jobs/{id}")).await) {
-        assert!(tokio::time::Instant::now() < deadline, "never so");
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    server.until(id, has_ended).await
 }
 
 async fn newest(server: &Process) -> u64 {
-    let events = get(server, "/v1/events?limit=250").await;
+    let events = server.get("/v1/events?limit=250").await;
     events["data"].as_array().unwrap().iter().map(|event| event["seq"].as_u64().unwrap()).max().unwrap()
 }
 
@@ -147,8 +134,7 @@ async fn what_was_sent_after_the_backup_is_not_sent_again() {
         );
         // What is new goes on.
         if flags.is_empty() {
-            let hen = client().post(server.url("/v1/jobs")).json(&order("a hen")).send().await.unwrap();
-            let hen = hen.json::<Value>().await.unwrap()["id"].as_str().unwrap().to_owned();
+            let hen = server.submit("a hen").await;
             assert_eq!(ended(&server, &hen).await["status"], "succeeded");
         }
         server.kill();

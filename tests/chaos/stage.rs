@@ -5,7 +5,7 @@ use std::{
     net::TcpListener,
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::Command,
     time::Duration,
 };
 
@@ -15,14 +15,13 @@ use reelhook::{
     sandbox::{self, Options, Sandbox},
 };
 use tempfile::TempDir;
-use tokio::time::{Instant, sleep};
 
 use crate::{
     app::{App, SECRET},
     checker::{Kind, Violation},
     name,
     plan::Kill,
-    support::{PATIENCE, SPEED, client, free_port},
+    support::{Process, SPEED, free_port},
 };
 
 /// A point that was not passed often enough by then is not going to be.
@@ -160,40 +159,27 @@ impl Stage {
     }
 
     /// Starts a process that lives, and waits until it is ready.
-    pub(crate) async fn start(&self) -> Server {
-        let mut server = self.spawn(None);
-        let deadline = Instant::now() + PATIENCE;
-        while !matches!(client().get(self.url("/readyz")).send().await, Ok(answer) if answer.status() == 200)
-        {
-            let ended = server.0.try_wait().unwrap();
-            assert!(ended.is_none() && Instant::now() < deadline, "not ready ({ended:?}): {}", self.log());
-            sleep(Duration::from_millis(20)).await;
-        }
-        server
+    pub(crate) async fn start(&self) -> Process {
+        Process::run(&mut self.command(None), self.dir.path(), self.api).await
     }
 
-    fn spawn(&self, die_at: Option<String>) -> Server {
-        let log = fs::OpenOptions::new().create(true).append(true).open(self.log_path()).unwrap();
+    fn spawn(&self, die_at: Option<String>) -> Process {
+        Process::spawn(&mut self.command(die_at), self.dir.path(), self.api)
+    }
+
+    fn command(&self, die_at: Option<String>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_reelhook"));
-        command.args(["serve", "--config", "reelhook.toml"]).current_dir(self.dir.path());
-        command.stdout(Stdio::null()).stderr(log).envs(die_at.map(|at| ("CHAOS_DIE_AT", at)));
+        command.args(["serve", "--config", "reelhook.toml"]);
+        command.envs(die_at.map(|at| ("CHAOS_DIE_AT", at)));
         let missing = self.missing.and_then(|missing| missing.to_possible_value());
         command.envs(missing.map(|missing| ("CHAOS_WITHOUT", missing.get_name().to_owned())));
-        Server(command.spawn().unwrap())
-    }
-
-    fn log_path(&self) -> PathBuf {
-        self.dir.path().join("log")
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.log_path()).unwrap_or_default()
+        command
     }
 
     /// What the server's log must never say.
     pub(crate) fn complaints(&self) -> Vec<Violation> {
         const NEVER: [&str; 4] = ["panicked at", "the process ends so that", "breaks a rule", "quarantine"];
-        let log = self.log();
+        let log = fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
         let bad = log.lines().filter(|line| NEVER.iter().any(|words| line.contains(words)));
         bad.map(|line| Violation { kind: Kind::Crash, what: line.to_owned() }).collect()
     }
@@ -201,38 +187,6 @@ impl Stage {
     /// Leaves the files for whoever wants to look into them.
     pub(crate) fn keep(self) -> PathBuf {
         self.dir.keep()
-    }
-}
-
-/// A process. Dropping it is SIGKILL: no destructor, no flush, no farewell.
-pub(crate) struct Server(Child);
-
-impl Server {
-    async fn ended_within(&mut self, limit: Duration) -> Option<ExitStatus> {
-        let deadline = Instant::now() + limit;
-        while Instant::now() < deadline {
-            if let Some(status) = self.0.try_wait().unwrap() {
-                return Some(status);
-            }
-            sleep(Duration::from_millis(5)).await;
-        }
-        None
-    }
-
-    fn terminate(&self) {
-        let command = format!("kill -TERM {}", self.0.id());
-        assert!(Command::new("sh").args(["-c", &command]).status().unwrap().success());
-    }
-
-    pub(crate) fn kill(self) {
-        drop(self);
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _already_dead = self.0.kill();
-        let _reaped = self.0.wait();
     }
 }
 

@@ -9,8 +9,8 @@
 
 use std::{
     net::TcpListener,
-    path::Path,
-    process::{Child, Command, Stdio},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
 };
 
@@ -99,35 +99,19 @@ impl World {
 
     /// Submits a three-second job with this prompt; its id.
     pub async fn submit(&self, prompt: &str) -> String {
-        let job = self.post("/v1/jobs", &order(prompt)).await;
-        job["id"].as_str().unwrap_or_else(|| panic!("refused: {job}")).to_owned()
+        submit(&self.http, &self.url("/v1/jobs"), prompt).await
     }
 
     /// The job once it has ended, or is held.
     pub async fn ended(&self, id: &str) -> Value {
         let job = self.get(&format!("/v1/jobs/{id}?wait={}s", PATIENCE.as_secs())).await;
-        assert!(
-            matches!(job["status"].as_str(), Some("succeeded" | "failed" | "canceled" | "held")),
-            "still going: {job:#}"
-        );
+        assert!(has_ended(&job), "still going: {job:#}");
         job
     }
 
     /// The job once this is so of it.
     pub async fn until(&self, id: &str, so: impl Fn(&Value) -> bool) -> Value {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
-        let mut job = self.get(&format!("/v1/jobs/{id}")).await;
-        while !so(&job) {
-            assert!(tokio::time::Instant::now() < deadline, "never so: {job:#}");
-            let etag = format!("\"{}\"", job["revision"]);
-            let request =
-                self.http.get(self.url(&format!("/v1/jobs/{id}?wait=5s"))).header("if-none-match", etag);
-            let answer = request.send().await.unwrap();
-            if answer.status() != 304 {
-                job = answer.json().await.unwrap();
-            }
-        }
-        job
+        until(&self.http, &self.url(&format!("/v1/jobs/{id}")), so).await
     }
 
     /// What `/readyz?verbose` says, once this is so of it.
@@ -155,6 +139,33 @@ impl World {
     pub fn charges(&self, id: &str) -> usize {
         charges(&self.sandbox.ledger(), id)
     }
+}
+
+async fn submit(http: &reqwest::Client, jobs: &str, prompt: &str) -> String {
+    let job: Value = http.post(jobs).json(&order(prompt)).send().await.unwrap().json().await.unwrap();
+    job["id"].as_str().unwrap_or_else(|| panic!("refused: {job}")).to_owned()
+}
+
+async fn until(http: &reqwest::Client, job: &str, so: impl Fn(&Value) -> bool) -> Value {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let (mut known, mut etag) = (Value::Null, String::new());
+    loop {
+        let request = http.get(format!("{job}?wait=5s")).header("if-none-match", &etag);
+        let answer = request.send().await.unwrap();
+        if answer.status() == 200 {
+            known = answer.json().await.unwrap();
+            if so(&known) {
+                return known;
+            }
+            etag = format!("\"{}\"", known["revision"]);
+        }
+        assert!(tokio::time::Instant::now() < deadline, "never so: {known:#}");
+    }
+}
+
+/// Whether a job has ended, or is held.
+pub fn has_ended(job: &Value) -> bool {
+    matches!(job["status"].as_str(), Some("succeeded" | "failed" | "canceled" | "held"))
 }
 
 pub fn charges(ledger: &Ledger, id: &str) -> usize {
@@ -186,6 +197,8 @@ pub fn quick(dir: &Path, provider: &Url) -> Config {
 pub struct Process {
     child: Child,
     api: String,
+    http: reqwest::Client,
+    log: PathBuf,
 }
 
 impl Process {
@@ -197,37 +210,66 @@ impl Process {
 
     /// The same with another command.
     pub async fn run(command: &mut Command, dir: &Path, api: u16) -> Self {
-        let child = command
-            .current_dir(dir)
-            .stdout(Stdio::null())
-            .stderr(std::fs::OpenOptions::new().create(true).append(true).open(dir.join("log")).unwrap())
-            .spawn()
-            .unwrap();
-        let process = Self { child, api: format!("http://127.0.0.1:{api}") };
+        let mut process = Self::spawn(command, dir, api);
         let ready = process.url("/readyz");
         let deadline = tokio::time::Instant::now() + PATIENCE;
-        while !matches!(client().get(&ready).send().await, Ok(answer) if answer.status() == 200) {
-            let log = || std::fs::read_to_string(dir.join("log")).unwrap_or_default();
-            assert!(tokio::time::Instant::now() < deadline, "not ready: {}", log());
+        while !matches!(process.http.get(&ready).send().await, Ok(answer) if answer.status() == 200) {
+            let log = || std::fs::read_to_string(&process.log).unwrap_or_default();
+            let ended = process.child.try_wait().unwrap();
+            let in_time = tokio::time::Instant::now() < deadline;
+            assert!(ended.is_none() && in_time, "not ready ({ended:?}): {}", log());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         process
+    }
+
+    /// The same without waiting. What it logs is appended to the file `log` in `dir`.
+    pub fn spawn(command: &mut Command, dir: &Path, api: u16) -> Self {
+        let log = dir.join("log");
+        let stderr = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
+        let child = command.current_dir(dir).stdout(Stdio::null()).stderr(stderr).spawn().unwrap();
+        Self { child, api: format!("http://127.0.0.1:{api}"), http: client(), log }
     }
 
     pub fn url(&self, path: &str) -> String {
         format!("{}{path}", self.api)
     }
 
+    pub async fn get(&self, path: &str) -> Value {
+        self.http.get(self.url(path)).send().await.unwrap().json().await.unwrap()
+    }
+
+    /// Submits a three-second job with this prompt; its id.
+    pub async fn submit(&self, prompt: &str) -> String {
+        submit(&self.http, &self.url("/v1/jobs"), prompt).await
+    }
+
+    /// The job once this is so of it.
+    pub async fn until(&self, id: &str, so: impl Fn(&Value) -> bool) -> Value {
+        until(&self.http, &self.url(&format!("/v1/jobs/{id}")), so).await
+    }
+
     /// Waits for it to end by itself.
-    pub async fn ended(mut self) -> std::process::ExitStatus {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
-        loop {
+    pub async fn ended(mut self) -> ExitStatus {
+        self.ended_within(PATIENCE).await.expect("it goes on")
+    }
+
+    /// Waits so long for it to end; nothing if it goes on.
+    pub async fn ended_within(&mut self, limit: Duration) -> Option<ExitStatus> {
+        let deadline = tokio::time::Instant::now() + limit;
+        while tokio::time::Instant::now() < deadline {
             if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
+                return Some(status);
             }
-            assert!(tokio::time::Instant::now() < deadline, "it goes on");
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        None
+    }
+
+    /// SIGTERM.
+    pub fn terminate(&self) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
     }
 
     /// SIGKILL: no destructor, no flush, no farewell.
