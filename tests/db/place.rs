@@ -1,6 +1,6 @@
 //! A folder with a configuration and a store, and the command in it.
 
-use std::{fs, path::PathBuf, thread, time::Duration};
+use std::{fs, path::PathBuf};
 
 use assert_cmd::Command;
 use reelhook::{
@@ -49,12 +49,21 @@ impl Place {
 
     /// Changes raw entries while nobody has the store open.
     pub(crate) fn tamper(&self, tamper: impl FnOnce(&sled::Tree)) {
-        let open = || sled::Config::new().path(self.path("state")).mode(sled::Mode::LowSpace).open();
-        // The owner before lets go of the files a moment after it closed them.
-        let db =
-            (0..100).find_map(|_| open().map_err(|_| thread::sleep(Duration::from_millis(20))).ok()).unwrap();
+        self.until_let_go();
+        let db = sled::Config::new().path(self.path("state")).mode(sled::Mode::LowSpace).open().unwrap();
         tamper(&db);
         db.flush().unwrap();
+        drop(db);
+        self.until_let_go();
+    }
+
+    /// An engine that is dropped lets go of its files when the last of its threads is through with its write, and so late
+    /// on a busy machine; so does a child that was forked meanwhile, until it is another program.
+    fn until_let_go(&self) {
+        // Where there is no store yet, nobody has it.
+        if let Ok(log) = fs::File::open(self.path("state").join("db")) {
+            log.lock().unwrap();
+        }
     }
 
     /// What `db check --json` says.
