@@ -12,6 +12,7 @@ mod committer;
 mod due;
 mod durable;
 mod export;
+mod hasten;
 mod import;
 mod keys;
 mod ledger;
@@ -340,16 +341,10 @@ impl Store for SledStore {
     }
 
     async fn reclamp(&self, now: Millis, policy: &Arc<Policy>) -> Result<(), StoreError> {
-        for mut range in claim::put_off(now, policy.longest_wait()) {
-            while let Some(next) = self.committer.judge(move |txn| claim::make_due(txn, range, now)).await? {
-                range = next;
-            }
-        }
-        let mut rest = Some(keys::first_pending());
-        while let Some(from) = rest {
+        let mut rest = Some(hasten::all(now, policy));
+        while let Some(part) = rest {
             let policy = Arc::clone(policy);
-            let hasten = move |txn: &mut txn::Txn| outbox::hasten(txn, &from, now, &policy.delivery);
-            rest = self.committer.judge(hasten).await?;
+            rest = self.committer.judge(move |txn| hasten::step(txn, part, now, &policy)).await?;
         }
         Ok(())
     }

@@ -15,6 +15,7 @@ use sled::{Db, Mode, Tree};
 use super::{
     SledStore, claim,
     committer::Committer,
+    hasten,
     keys::{self, DueKey, PendingKey},
     offline::{self, Held},
     oldest::Oldest,
@@ -22,7 +23,7 @@ use super::{
     record::Card,
     space::Space,
     state::{self, Head, Published, State, StoredTally, Tally},
-    txn::{Txn, engine},
+    txn::engine,
     value,
 };
 use crate::{
@@ -326,16 +327,10 @@ fn set_right(store: &SledStore, state: &State, now: Millis, policy: &Policy) -> 
     if state.head.clock.is_none_or(|clock| now.since(clock).abs() <= CLOCK_STEP) {
         return Ok(());
     }
-    for mut range in claim::put_off(now, policy.longest_wait()) {
-        while let Some(next) = store.committer.judge_blocking(move |txn| claim::make_due(txn, range, now))? {
-            range = next;
-        }
-    }
-    let mut rest = Some(keys::first_pending());
-    while let Some(from) = rest {
+    let mut rest = Some(hasten::all(now, &policy));
+    while let Some(part) = rest {
         let policy = Arc::clone(&policy);
-        let hasten = move |txn: &mut Txn| outbox::hasten(txn, &from, now, &policy.delivery);
-        rest = store.committer.judge_blocking(hasten)?;
+        rest = store.committer.judge_blocking(move |txn| hasten::step(txn, part, now, &policy))?;
     }
     Ok(())
 }
