@@ -145,12 +145,21 @@ impl Copy {
         cache: u64,
         look: impl FnOnce(&Tree) -> T + Send,
     ) -> Result<T, StoreError> {
+        self.look_by(open::engine_or_anew, cache, look)
+    }
+
+    /// The same with another way to open it.
+    pub(super) fn look_by<T: Send>(
+        &self,
+        open: fn(&config::Store) -> sled::Result<Db>,
+        cache: u64,
+        look: impl FnOnce(&Tree) -> T + Send,
+    ) -> Result<T, StoreError> {
         let config = config::Store { path: self.folder.clone(), cache, min_free: 0 };
         let looked = thread::scope(|scope| {
             scope
                 .spawn(|| {
-                    let opened = open::engine_anew(&config);
-                    let db: Db = opened.map_err(|error| open::unreadable(&self.of, &error.to_string()))?;
+                    let db = open(&config).map_err(|error| open::unreadable(&self.of, &error.to_string()))?;
                     self.refuse_hollow(&db)?;
                     Ok::<T, StoreError>(look(&db))
                 })

@@ -103,18 +103,21 @@ fn open_here(config: &config::Store, now: Millis, policy: &Policy) -> Result<Sle
 /// The engine on a store's own files.
 ///
 /// Of a log that it cannot follow it takes the room for free, and what is in it is soon written over. So it has to find the
-/// jobs in a copy first wherever its snapshot does not fit, or where there is none and the log is damaged.
+/// jobs in a copy first wherever its snapshot does not fit, or where there is none and the log is damaged. What is done to
+/// the copy is done to the store afterwards, no more and no less: only so does the one vouch for the other.
 pub(super) fn engine_of(config: &config::Store) -> Result<Db, StoreError> {
     let path = &config.path;
-    if is_doubtful(path).map_err(|error| unreadable(path, &error.to_string()))? {
-        try_out(config)?;
-    }
-    let opened = match unlocked(config) {
-        Err(sled::Error::Corruption { .. }) => {
-            try_out(config)?;
-            engine_anew(config)
+    let opened = if is_doubtful(path).map_err(|error| unreadable(path, &error.to_string()))? {
+        try_out(config, engine_or_anew)?;
+        engine_or_anew(config)
+    } else {
+        match unlocked(config) {
+            Err(sled::Error::Corruption { .. }) => {
+                try_out(config, engine_anew)?;
+                engine_anew(config)
+            }
+            opened => opened,
         }
-        opened => opened,
     };
     opened.map_err(|error| {
         if !is_lock(&error) {
@@ -125,15 +128,19 @@ pub(super) fn engine_of(config: &config::Store) -> Result<Db, StoreError> {
     })
 }
 
+/// The engine as it is, or else anew.
+pub(super) fn engine_or_anew(config: &config::Store) -> sled::Result<Db> {
+    match unlocked(config) {
+        Err(sled::Error::Corruption { .. }) => engine_anew(config),
+        opened => opened,
+    }
+}
+
 /// The engine, after moving aside what it makes anew: snapshots that do not fit the log, and its settings, which it
 /// never syncs, so that a power loss during the very first start may leave half of them.
-pub(super) fn engine_anew(config: &config::Store) -> sled::Result<Db> {
-    unlocked(config).or_else(|error| match error {
-        sled::Error::Corruption { .. } if set_aside(&config.path).is_ok_and(|moved| moved > 0) => {
-            unlocked(config)
-        }
-        other => Err(other),
-    })
+fn engine_anew(config: &config::Store) -> sled::Result<Db> {
+    set_aside(&config.path)?;
+    unlocked(config)
 }
 
 /// There is no snapshot to follow the log by, and a segment of the log has no head that can be read.
@@ -163,7 +170,7 @@ fn is_doubtful(path: &Path) -> io::Result<bool> {
 }
 
 /// Opens a copy of the store in place of it. Where there is no log, nothing can be written over.
-fn try_out(config: &config::Store) -> Result<(), StoreError> {
+fn try_out(config: &config::Store, open: fn(&config::Store) -> sled::Result<Db>) -> Result<(), StoreError> {
     let held = match Held::take(&config.path) {
         Err(StoreError::Missing { .. }) => return Ok(()),
         held => held?,
@@ -172,7 +179,7 @@ fn try_out(config: &config::Store) -> Result<(), StoreError> {
         let why = format!("the engine cannot follow its log, and is not let at it untried: {error}");
         unreadable(&config.path, &why)
     })?;
-    copy.look(config.cache, |_| ())
+    copy.look_by(open, config.cache, |_| ())
 }
 
 /// The engine, once its files are free: one that was closed lets go of them a moment later, on its own threads.
@@ -201,9 +208,8 @@ pub(super) fn owner_file(path: &Path) -> PathBuf {
     path.join("owner")
 }
 
-/// Renames the settings and every snapshot; says how many there were.
-fn set_aside(path: &Path) -> io::Result<usize> {
-    let mut moved = 0;
+/// Renames the settings and every snapshot.
+fn set_aside(path: &Path) -> io::Result<()> {
     for entry in fs::read_dir(path)? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -213,10 +219,9 @@ fn set_aside(path: &Path) -> io::Result<usize> {
                 "{name} of the store at {} may not fit its log and was set aside to be made anew",
                 path.display()
             );
-            moved += 1;
         }
     }
-    Ok(moved)
+    Ok(())
 }
 
 /// A file is only as durable as the folders that name it, `made` of which are new. At every start, since a process
