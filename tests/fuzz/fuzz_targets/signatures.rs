@@ -23,7 +23,7 @@ fuzz_target!(|input: &[u8]| {
     };
     let secret = SecretString::from(written.line);
     let secrets = [SecretString::from("not base64"), secret.clone()];
-    let id = delivery_id(header, written.body);
+    let id = delivery_id(header).unwrap_or_else(|| "msg_1".to_owned());
     assert!((1..=128).contains(&id.len()));
     let verified = verify(Scheme::StandardWebhooks, &secrets, header, written.body, NOW).is_ok();
     assert!(verify(Scheme::None, &secrets, header, written.body, NOW).is_ok());
