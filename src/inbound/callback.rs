@@ -20,16 +20,17 @@ const OK: &[u8] = b"{\"ok\":true}";
 
 /// Puts the callback listener's routes into an actix application, whose data must hold a [`Context`].
 pub fn callback(config: &mut ServiceConfig) {
-    let paths = ["/cb/{job}/{token}", "/cb/{job}/{token}/callback"];
-    config
-        .service(
-            web::resource("/cb/ping")
-                .route(web::get().to(ping))
-                .route(web::post().to(ping))
-                .default_service(web::to(nothing)),
-        )
-        .service(web::resource(paths).route(web::post().to(receive)).default_service(web::to(nothing)))
-        .default_service(web::to(nothing));
+    config.service(
+        web::resource("/cb/ping")
+            .route(web::get().to(ping))
+            .route(web::post().to(ping))
+            .default_service(web::to(nothing)),
+    );
+    // Apart, since a resource of several paths matches each twice.
+    for path in ["/cb/{job}/{token}", "/cb/{job}/{token}/callback"] {
+        config.service(web::resource(path).route(web::post().to(receive)).default_service(web::to(nothing)));
+    }
+    config.default_service(web::to(nothing));
 }
 
 /// Tells an operator that the public address leads here. A body is read as a callback's is, and means nothing.
