@@ -4,11 +4,11 @@
 
 mod support;
 
-use std::{fs, net::TcpListener};
+use std::{fs, net::TcpListener, time::Duration};
 
 use reelhook::sandbox::{self, Options, Sandbox};
 use serde_json::{Value, json};
-use support::{Process, SPEED, charges, client, free_port};
+use support::{PATIENCE, Process, SPEED, charges, client, free_port};
 use tempfile::TempDir;
 
 /// A provider that outlives the server, and where the server lives.
@@ -69,6 +69,16 @@ impl Stage {
     async fn serve(&self) -> Process {
         Process::start(self.dir.path(), self.api).await
     }
+
+    /// Once the provider has a create call: of one that never left no callback comes, and its job is held.
+    async fn called(&self) {
+        let called = async {
+            while self.sandbox.ledger().creates.is_empty() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, called).await.expect("the provider was never called");
+    }
 }
 
 async fn until(server: &Process, id: &str, phase: &str) -> Value {
@@ -90,6 +100,7 @@ async fn killed_in(phase: &str, prompt: &str) {
     let server = stage.serve().await;
     let id = server.submit(prompt).await;
     until(&server, &id, phase).await;
+    stage.called().await;
     server.kill();
     let server = stage.serve().await;
     let job = until(&server, &id, "done").await;
