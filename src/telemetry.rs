@@ -1,8 +1,11 @@
-//! Logs: text for people, JSON for machines, always on stderr, since stdout is for data. Metrics: for Prometheus.
+//! Logs: text for people, JSON for machines, always on stderr, since stdout is for data. Metrics: for Prometheus. Traces: for
+//! a collector, by OTLP.
 
 mod metrics;
+#[cfg(feature = "otel")]
+mod traces;
 
-use std::{io::IsTerminal, sync::OnceLock};
+use std::{io::IsTerminal, sync::OnceLock, time::Duration};
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use tracing::Subscriber;
@@ -14,9 +17,9 @@ use tracing_subscriber::{
 };
 
 pub use self::metrics::{Kind, LabelSet, METRICS, Metric};
-use crate::config::{Log, LogFormat};
+use crate::config::{Log, LogFormat, Otel};
 
-/// Logging cannot begin.
+/// Telemetry cannot begin.
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
     /// `log.level` is neither a level nor a list of directives.
@@ -25,6 +28,9 @@ pub enum InitError {
     /// Logging began already in this process.
     #[error("logging was set up twice: {0}")]
     Twice(#[from] TryInitError),
+    /// Traces cannot be sent.
+    #[error("traces cannot be sent to [otel] endpoint: {0}")]
+    Traces(String),
 }
 
 /// Sends the logs of this process to stderr, by `log.level` and `log.format`.
@@ -45,6 +51,39 @@ pub fn recorder() -> Option<&'static PrometheusHandle> {
         Some(recorder)
     };
     RECORDER.get_or_init(install).as_ref()
+}
+
+/// What sends traces, while it is kept.
+#[derive(Debug, Default)]
+pub struct Traces {
+    #[cfg(feature = "otel")]
+    provider: Option<opentelemetry_sdk::trace::SdkTracerProvider>,
+}
+
+impl Traces {
+    /// Records traces from now on, and sends them; without a collector nothing is.
+    ///
+    /// # Errors
+    /// The exporter cannot be set up. That the collector is away is none.
+    pub fn start(otel: Option<&Otel>) -> Result<Self, InitError> {
+        #[cfg(feature = "otel")]
+        return Ok(Self { provider: otel.map(traces::start).transpose()? });
+        #[cfg(not(feature = "otel"))]
+        otel.map_or_else(|| Ok(Self {}), |_| Err(InitError::Traces("this build is without it".to_owned())))
+    }
+
+    /// Sends what is left, within this time; what the collector does not take then is lost.
+    pub async fn end(self, within: Duration) {
+        #[cfg(feature = "otel")]
+        if let Some(provider) = self.provider {
+            let ended = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(within)).await;
+            if !matches!(ended, Ok(Ok(()))) {
+                tracing::warn!("the last traces were not taken");
+            }
+        }
+        #[cfg(not(feature = "otel"))]
+        drop((self, within));
+    }
 }
 
 fn subscriber<W>(

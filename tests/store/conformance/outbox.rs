@@ -12,7 +12,7 @@ use reelhook::{
         Answer, Attempt, Delivery, DeliveryEvent, DeliveryId, DeliveryState, Event, EventKind, Millis,
         Notify, NotifyFormat,
     },
-    store::{ClaimedDelivery, DeliveryClaim, DeliveryFilter, EventFilter, Store},
+    store::{About, ClaimedDelivery, DeliveryClaim, DeliveryFilter, EventFilter, Store},
 };
 
 use crate::support::*;
@@ -23,7 +23,10 @@ const DAY: i64 = 86_400_000;
 
 fn ask(lane: &str, max: usize, now: Millis) -> DeliveryClaim {
     let render = |what: &reelhook::store::Rendering<'_>| {
-        Bytes::from(format!("{} as of {}", what.job.id, what.job.revision))
+        Bytes::from(match what.about {
+            Some(About { job, .. }) => format!("{} as of {}", job.id, job.revision),
+            None => what.delivery.data.as_ref().unwrap().to_string(),
+        })
     };
     DeliveryClaim { lane: lane.into(), max, now, policy: policy(), render: Arc::new(render) }
 }
