@@ -47,7 +47,8 @@ pub(crate) async fn run(args: Args, _output: &Output) -> Result<(), Failure> {
         flags.into_iter().filter_map(|(key, address)| Some((key.to_owned(), address?.to_string()))).collect();
     let loaded = load_with(LoadOptions { path: args.config, overrides, ..LoadOptions::from_process() })?;
     log(&loaded.config)?;
-    let traces = Traces::start(loaded.config.otel.as_ref()).map_err(|error| Failure::usage(error.to_string()))?;
+    let traces =
+        Traces::start(loaded.config.otel.as_ref()).map_err(|error| Failure::usage(error.to_string()))?;
     let grace = loaded.config.server.shutdown_grace;
     for warning in warnings(&loaded) {
         tracing::warn!("{warning}");

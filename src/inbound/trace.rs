@@ -17,7 +17,15 @@ pub(super) fn begin(request: &ServiceRequest) -> Option<Span> {
         return None;
     }
     let route = request.match_pattern().filter(|route| route.contains("/v1/"))?;
-    let known = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
+    let known = [
+        Method::GET,
+        Method::HEAD,
+        Method::POST,
+        Method::PUT,
+        Method::PATCH,
+        Method::DELETE,
+        Method::OPTIONS,
+    ];
     let method = known.iter().find(|known| *known == request.method()).map_or("_OTHER", Method::as_str);
     let parent = request.headers().get(TRACEPARENT).and_then(|value| value.to_str().ok());
     let mut span = Span::request(format!("{method} {route}"), parent);

@@ -96,7 +96,8 @@ impl Duties {
             span.end(result, fetched.is_err() && result != "stopped");
             if let Ok(stored) = &fetched {
                 counter!("reelhook_downloaded_bytes_total").increment(stored.bytes);
-                histogram!("reelhook_download_seconds").record(self.app.clock().elapsed().saturating_sub(begun));
+                histogram!("reelhook_download_seconds")
+                    .record(self.app.clock().elapsed().saturating_sub(begun));
             }
             let event = match fetched {
                 Ok(stored) => {

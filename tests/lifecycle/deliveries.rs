@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use reelhook::lifecycle::{
-    Answer, Attempt, Delivery, DeliveryEvent, DeliveryPolicy, DeliveryState, Event, EventKind,
-    EventRecord, MAX_TRIES, Millis, Notify, NotifyFormat, SinkRule, SinkState,
+    Answer, Attempt, Delivery, DeliveryEvent, DeliveryPolicy, DeliveryState, Event, EventKind, EventRecord,
+    MAX_TRIES, Millis, Notify, NotifyFormat, SinkRule, SinkState,
 };
 
 use crate::support::{START, job, policy};

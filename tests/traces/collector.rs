@@ -55,7 +55,10 @@ impl Collector {
         let shared = Arc::new(Shared { kept: Mutex::default(), came: watch::Sender::new(()) });
         let data = Data::from(Arc::clone(&shared));
         let app = move || {
-            App::new().app_data(data.clone()).route("/v1/traces", post().to(take)).route("/hook", post().to(hook))
+            App::new()
+                .app_data(data.clone())
+                .route("/v1/traces", post().to(take))
+                .route("/hook", post().to(hook))
         };
         tokio::spawn(HttpServer::new(app).workers(1).disable_signals().listen(listener).unwrap().run());
         Self { address, shared }
@@ -87,7 +90,8 @@ impl Collector {
 
     /// The spans of a trace, once those of all these names are there.
     pub(crate) async fn until(&self, trace: &str, names: &[&str]) -> Vec<Span> {
-        let of_trace = |spans: Vec<Span>| spans.into_iter().filter(|span| span.trace == trace).collect::<Vec<_>>();
+        let of_trace =
+            |spans: Vec<Span>| spans.into_iter().filter(|span| span.trace == trace).collect::<Vec<_>>();
         let all = |spans: Vec<Span>| {
             let found = of_trace(spans);
             names.iter().all(|name| found.iter().any(|span| span.name == *name)).then_some(found)
@@ -114,7 +118,7 @@ impl Collector {
 }
 
 async fn take(request: HttpRequest, body: Bytes, shared: Data<Shared>) -> HttpResponse {
-    assert_eq!(request.headers()["content-type"], "application/x-protobuf");
+    assert_eq!(request.headers().get("content-type").unwrap(), "application/x-protobuf");
     let sent = ExportTraceServiceRequest::decode(body).unwrap();
     let mut kept = shared.kept.lock().unwrap();
     let key = request.headers().get("x-collector-key");

@@ -91,7 +91,8 @@ async fn a_job_is_one_trace_from_its_request_to_its_sink_also_over_a_kill() {
     submit(&server, "canary-prompt", Some(format!("00-{QUIET}-{CALLER}-00"))).await;
     let begun = collector.until(TRACE, &["POST /v1/jobs", "submit"]).await;
     let url = server.url(&format!("/v1/jobs/{id}?wait=60s"));
-    let awaits: Value = client().get(server.url(&format!("/v1/jobs/{id}"))).send().await.unwrap().json().await.unwrap();
+    let awaits: Value =
+        client().get(server.url(&format!("/v1/jobs/{id}"))).send().await.unwrap().json().await.unwrap();
     assert_eq!(awaits["phase"], "awaiting", "{url}");
     server.kill();
 
@@ -121,7 +122,7 @@ async fn a_job_is_one_trace_from_its_request_to_its_sink_also_over_a_kill() {
     assert_eq!(resource["service.version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(resource["deployment.environment.name"], "test");
     assert!(!resource["service.instance.id"].is_empty());
-    assert_eq!(collector.keys(), ["canary-header"].into());
+    assert_eq!(collector.keys(), ["canary-header".to_owned()].into());
     let told = format!("{:?}", collector.spans());
     for secret in ["canary", "aio_test", "http://", "/cb/"] {
         assert!(!told.contains(secret), "{secret}: {told}");

@@ -18,10 +18,6 @@ pub(super) fn headers(message: &Message, keys: &[SigningKey], now_unix_s: i64) -
     let signatures: Vec<String> = keys.iter().map(|key| key.sign(&id, now_unix_s, &message.body)).collect();
     let text = |text: String| HeaderValue::try_from(text).expect("ids, numbers and base64 are ASCII");
     let trace = message.trace.as_ref().and_then(|trace| HeaderValue::try_from(trace).ok());
-    let proof = [
-        (ID, text(id)),
-        (TIMESTAMP, now_unix_s.into()),
-        (SIGNATURE, text(signatures.join(" "))),
-    ];
+    let proof = [(ID, text(id)), (TIMESTAMP, now_unix_s.into()), (SIGNATURE, text(signatures.join(" ")))];
     proof.into_iter().chain(trace.map(|trace| (TRACE, trace))).collect()
 }

@@ -55,7 +55,9 @@ impl Checker<'_> {
         let has = |key: &[u8]| Source::get(self.tree, key).is_ok_and(|entry| entry.is_some());
         let waits = outbox::pending_key(delivery).is_none_or(|entry| has(&entry));
         let state = |job| Source::get(self.tree, &keys::of_job(job, delivery.id)).ok().flatten();
-        let listed = delivery.job_id.is_none_or(|job| state(job).is_some_and(|state| *state == [delivery.state as u8]));
+        let listed = delivery
+            .job_id
+            .is_none_or(|job| state(job).is_some_and(|state| *state == [delivery.state as u8]));
         let leased = delivery.lease.is_none() || has(&keys::delivery_lease(delivery.id));
         if !waits && !self.recount {
             self.find(key, "it waits and is not in the index of those that do", REBUILD);
