@@ -4,6 +4,9 @@
 mod metrics;
 #[cfg(feature = "otel")]
 mod traces;
+#[cfg(not(feature = "otel"))]
+#[path = "telemetry/traces/absent.rs"]
+mod traces;
 
 use std::{io::IsTerminal, sync::OnceLock, time::Duration};
 
@@ -53,12 +56,9 @@ pub fn recorder() -> Option<&'static PrometheusHandle> {
     RECORDER.get_or_init(install).as_ref()
 }
 
-/// What sends traces, while it is kept.
-#[derive(Debug, Default)]
-pub struct Traces {
-    #[cfg(feature = "otel")]
-    provider: Option<opentelemetry_sdk::trace::SdkTracerProvider>,
-}
+/// What sends traces, if anything does.
+#[derive(Debug)]
+pub struct Traces(Option<traces::Provider>);
 
 impl Traces {
     /// Records traces from now on, and sends them; without a collector nothing is.
@@ -66,23 +66,17 @@ impl Traces {
     /// # Errors
     /// The exporter cannot be set up. That the collector is away is none.
     pub fn start(otel: Option<&Otel>) -> Result<Self, InitError> {
-        #[cfg(feature = "otel")]
-        return Ok(Self { provider: otel.map(traces::start).transpose()? });
-        #[cfg(not(feature = "otel"))]
-        otel.map_or_else(|| Ok(Self {}), |_| Err(InitError::Traces("this build is without it".to_owned())))
+        Ok(Self(otel.map(traces::start).transpose()?))
     }
 
     /// Sends what is left, within this time; what the collector does not take then is lost.
     pub async fn end(self, within: Duration) {
-        #[cfg(feature = "otel")]
-        if let Some(provider) = self.provider {
-            let ended = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(within)).await;
-            if !matches!(ended, Ok(Ok(()))) {
-                tracing::warn!("the last traces were not taken");
-            }
+        let Some(provider) = self.0 else { return };
+        // Where blocking is allowed.
+        let ended = tokio::task::spawn_blocking(move || traces::end(&provider, within)).await;
+        if !ended.unwrap_or(false) {
+            tracing::warn!("the last traces were not taken");
         }
-        #[cfg(not(feature = "otel"))]
-        drop((self, within));
     }
 }
 

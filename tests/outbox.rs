@@ -271,7 +271,7 @@ async fn a_sink_is_told_of_silent_callbacks_and_of_budgets_as_well() {
     let events = vec![EventKind::CallbackSilent, EventKind::BudgetThreshold];
     let mut world = World::with(|config| {
         config.sinks.insert("app".into(), Sink { events, ..receiver.sink() });
-        config.budget.daily_credits = 900; // five jobs
+        config.budget.daily_credits = 1_000; // five jobs and a half
     })
     .await;
     for _ in 0..5 {
@@ -287,11 +287,11 @@ async fn a_sink_is_told_of_silent_callbacks_and_of_budgets_as_well() {
         receiver.heard(3).await.iter().map(|(_, body)| serde_json::from_slice(body).unwrap()).collect();
     told.sort_by_key(|body| body["data"]["percent"].as_u64());
     let threshold = |percent: u64, booked: u64| {
-        let data = json!({ "period": "daily", "percent": percent, "booked": booked, "limit": 900 });
+        let data = json!({ "period": "daily", "percent": percent, "booked": booked, "limit": 1_000 });
         json!({ "type": "budget.threshold", "data": data })
     };
     let expected =
-        [json!({ "type": "callback.silent", "data": {} }), threshold(80, 720), threshold(100, 900)];
+        [json!({ "type": "callback.silent", "data": {} }), threshold(80, 900), threshold(100, 900)];
     for (body, expected) in told.iter().zip(expected) {
         assert_eq!(json!({ "type": body["type"], "data": body["data"] }), expected);
         assert!(body["timestamp"].is_string() && body.as_object().unwrap().len() == 3, "{body}");

@@ -27,7 +27,7 @@ impl Said {
 }
 
 impl App {
-    /// Looks at the budgets after something was booked, or was refused for one, which is then used up for good.
+    /// Looks at the budgets after something was booked, or was refused for one.
     pub(super) async fn mind_budgets(&self, refused: Option<Exceeded>) {
         let budget = self.config.budget;
         let (day, month) = (time(self.now())[..10].to_owned(), time(self.now())[..7].to_owned());
@@ -54,7 +54,11 @@ impl App {
     ) -> Result<(), AppError> {
         let booked = self.store.booked(self.now()).await?;
         let booked = if period == 0 { booked.day } else { booked.month };
-        let percent = if refused.is_some() { 100 } else { booked.saturating_mul(100) / limit };
+        let percent = match booked.saturating_mul(100) / limit {
+            // What is left is too little for what is asked for. Far below, it was one job that asked for too much.
+            percent if refused.is_some() && percent >= STEPS[0] => 100,
+            percent => percent,
+        };
         let Some(step) = STEPS.into_iter().rfind(|step| percent >= *step) else { return Ok(()) };
         if self.said.percent(period, window) >= step || !self.is_first(name, window, step).await? {
             self.said.note(period, window, step);

@@ -24,9 +24,11 @@ const SERVICE: &str = "reelhook";
 /// For one batch, the whole exchange.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+pub(super) type Provider = SdkTracerProvider;
+
 /// Records spans from now on and sends them to the collector. What the configuration leaves open, the standard variables
 /// (`OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_TRACES_SAMPLER`, `OTEL_BSP_…`) may say.
-pub(super) fn start(otel: &Otel) -> Result<SdkTracerProvider, InitError> {
+pub(super) fn start(otel: &Otel) -> Result<Provider, InitError> {
     let exporter = opentelemetry_otlp::SpanExporter::builder()
         .with_http()
         .with_http_client(client()?)
@@ -46,6 +48,11 @@ pub(super) fn start(otel: &Otel) -> Result<SdkTracerProvider, InitError> {
     let provider = provider.build();
     spans::install(provider.tracer(SERVICE));
     Ok(provider)
+}
+
+/// Sends what is left; whether it was taken in time.
+pub(super) fn end(provider: &Provider, within: Duration) -> bool {
+    provider.shutdown_with_timeout(within).is_ok()
 }
 
 /// On a thread of its own, since a blocking client cannot be made where others must not be blocked.

@@ -272,12 +272,6 @@ impl Process {
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
     }
 
-    /// SIGTERM, as a service manager asks.
-    pub fn terminate(&self) {
-        let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
-        assert!(sent.success());
-    }
-
     /// SIGKILL: no destructor, no flush, no farewell.
     pub fn kill(mut self) {
         self.child.kill().unwrap();
