@@ -30,5 +30,6 @@ pub mod provider;
 pub mod runner;
 pub mod sandbox;
 pub mod server;
+pub mod spans;
 pub mod store;
 pub mod telemetry;

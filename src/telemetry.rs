@@ -1,8 +1,14 @@
-//! Logs: text for people, JSON for machines, always on stderr, since stdout is for data. Metrics: for Prometheus.
+//! Logs: text for people, JSON for machines, always on stderr, since stdout is for data. Metrics: for Prometheus. Traces: for
+//! a collector, by OTLP.
 
 mod metrics;
+#[cfg(feature = "otel")]
+mod traces;
+#[cfg(not(feature = "otel"))]
+#[path = "telemetry/traces/absent.rs"]
+mod traces;
 
-use std::{io::IsTerminal, sync::OnceLock};
+use std::{io::IsTerminal, sync::OnceLock, time::Duration};
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use tracing::Subscriber;
@@ -14,9 +20,9 @@ use tracing_subscriber::{
 };
 
 pub use self::metrics::{Kind, LabelSet, METRICS, Metric};
-use crate::config::{Log, LogFormat};
+use crate::config::{Log, LogFormat, Otel};
 
-/// Logging cannot begin.
+/// Telemetry cannot begin.
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
     /// `log.level` is neither a level nor a list of directives.
@@ -25,6 +31,9 @@ pub enum InitError {
     /// Logging began already in this process.
     #[error("logging was set up twice: {0}")]
     Twice(#[from] TryInitError),
+    /// Traces cannot be sent.
+    #[error("traces cannot be sent to [otel] endpoint: {0}")]
+    Traces(String),
 }
 
 /// Sends the logs of this process to stderr, by `log.level` and `log.format`.
@@ -45,6 +54,30 @@ pub fn recorder() -> Option<&'static PrometheusHandle> {
         Some(recorder)
     };
     RECORDER.get_or_init(install).as_ref()
+}
+
+/// What sends traces, if anything does.
+#[derive(Debug)]
+pub struct Traces(Option<traces::Provider>);
+
+impl Traces {
+    /// Records traces from now on, and sends them; without a collector nothing is.
+    ///
+    /// # Errors
+    /// The exporter cannot be set up. That the collector is away is none.
+    pub fn start(otel: Option<&Otel>) -> Result<Self, InitError> {
+        Ok(Self(otel.map(traces::start).transpose()?))
+    }
+
+    /// Sends what is left, within this time; what the collector does not take then is lost.
+    pub async fn end(self, within: Duration) {
+        let Some(provider) = self.0 else { return };
+        // Where blocking is allowed.
+        let ended = tokio::task::spawn_blocking(move || traces::end(&provider, within)).await;
+        if !ended.unwrap_or(false) {
+            tracing::warn!("the last traces were not taken");
+        }
+    }
 }
 
 fn subscriber<W>(

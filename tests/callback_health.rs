@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::time::Duration;
+
 use support::World;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -34,6 +36,23 @@ async fn silence_is_said_once_and_its_end_too() {
     world.ended(&id).await;
     assert_eq!(kinds(&world).await, ["callback.silent", "callback.recovered"]);
     assert_eq!(world.get("/v1/stats").await["callbacks"]["silent"], false);
+    world.stop_server().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_callbacks_come_the_provider_is_asked_about_a_job_once() {
+    const JOBS: u32 = 20;
+    // As in life: a callback comes long before it is overdue.
+    let mut world = World::with(|config| config.poll.overdue_after = Duration::from_mins(1)).await;
+    let mut ids = Vec::new();
+    for number in 0..JOBS {
+        ids.push(world.submit(&format!("boat {number}")).await);
+    }
+    for id in &ids {
+        assert_eq!(world.ended(id).await["completed_via"], "callback");
+    }
+    let asks: u32 = world.sandbox.ledger().asks.values().sum();
+    assert!(f64::from(asks) <= 1.2 * f64::from(JOBS), "{asks} questions about {JOBS} jobs");
     world.stop_server().await;
 }
 

@@ -264,3 +264,46 @@ async fn a_test_of_a_sink_tells_what_came_of_it() {
     assert_eq!(world.get("/v1/events").await["data"], json!([]), "nothing of it is kept");
     app.server.stop(false).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sink_is_told_of_silent_callbacks_and_of_budgets_as_well() {
+    let receiver = Receiver::start().await;
+    let events = vec![EventKind::CallbackSilent, EventKind::BudgetThreshold];
+    let mut world = World::with(|config| {
+        config.sinks.insert("app".into(), Sink { events, ..receiver.sink() });
+        config.budget.daily_credits = 1_000; // five jobs and a half
+    })
+    .await;
+    for _ in 0..5 {
+        let id = world.submit("[[no-callback]] a boat").await;
+        world.ended(&id).await;
+    }
+    for _ in 0..2 {
+        assert_eq!(world.post("/v1/jobs", &order("one too many")).await["code"], "budget-exceeded");
+        world.stop_server().await;
+        world.start_server().await;
+    }
+    let mut told: Vec<Value> =
+        receiver.heard(3).await.iter().map(|(_, body)| serde_json::from_slice(body).unwrap()).collect();
+    told.sort_by_key(|body| body["data"]["percent"].as_u64());
+    let threshold = |percent: u64, booked: u64| {
+        let data = json!({ "period": "daily", "percent": percent, "booked": booked, "limit": 1_000 });
+        json!({ "type": "budget.threshold", "data": data })
+    };
+    let expected =
+        [json!({ "type": "callback.silent", "data": {} }), threshold(80, 900), threshold(100, 900)];
+    for (body, expected) in told.iter().zip(expected) {
+        assert_eq!(json!({ "type": body["type"], "data": body["data"] }), expected);
+        assert!(body["timestamp"].is_string() && body.as_object().unwrap().len() == 3, "{body}");
+    }
+    let log = world.get("/v1/events?types=budget.threshold").await;
+    assert_eq!(log["data"].as_array().unwrap().len(), 2, "each once a day: {log}");
+    let deliveries = world.get("/v1/deliveries").await;
+    let deliveries = deliveries["data"].as_array().unwrap();
+    assert!(
+        deliveries.len() == 3 && deliveries.iter().all(|owed| owed["job_id"].is_null()),
+        "{deliveries:?}"
+    );
+    world.stop_server().await;
+    receiver.server.stop(true).await;
+}

@@ -9,7 +9,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use reelhook::{
     lifecycle::{
         Awaiting, Cost, Delivery, DeliveryPolicy, EventRecord, Experience, FetchPolicy, Job, JobId, Link,
-        Millis, NewJob, Output, Owed, Phase, Policy, PollPolicy, SinkRule, Task, TaskId, Why,
+        Millis, NewJob, Output, Phase, Policy, PollPolicy, SinkRule, Task, TaskId, Why,
     },
     store::{Insert, Limits, Store, sled::SledStore},
 };
@@ -40,10 +40,9 @@ pub(crate) fn fetching(site: &Site, links: &[String]) -> anyhow::Result<Vec<JobI
 /// Makes jobs that await their callback, and of each of which these sinks have not been told.
 pub(crate) fn owing(site: &Site, count: usize, sinks: &[&str]) -> anyhow::Result<Vec<JobId>> {
     let owed = |job: &Job, event: &EventRecord| {
-        let owed = Owed { id: event.id, kind: event.kind, job_id: job.id, time: event.time };
         let to = |name: &&str| {
             let rule = SinkRule { name: (*name).to_owned(), events: vec![event.kind] };
-            Delivery::owed(&rule, &owed, &DeliveryPolicy::default())
+            Delivery::owed(&rule, event, Some(job), &DeliveryPolicy::default())
         };
         sinks.iter().filter_map(to).collect()
     };

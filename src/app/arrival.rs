@@ -37,6 +37,8 @@ pub struct Arrived {
     pub verdict: Verdict,
     /// To be echoed.
     pub challenge: Option<String>,
+    /// The job's trace, if its record has one and the callback changed it.
+    pub trace: Option<String>,
 }
 
 impl App {
@@ -86,7 +88,8 @@ impl App {
         if let Some(changed) = &heard.changed {
             self.noticed(&changed.before, &changed.after).await;
         }
-        Ok(Arrived { verdict: heard.verdict, challenge })
+        let trace = heard.changed.and_then(|changed| changed.after.trace);
+        Ok(Arrived { verdict: heard.verdict, challenge, trace })
     }
 
     /// Ids for the entry of the log and for a job that may follow: of the system's randomness as one draught.

@@ -89,18 +89,23 @@ impl App {
             };
             keep_evidence(&mut change, evidence.map(|raw| self.without_token(id, raw)));
             let next = change.job.clone();
+            let books = change.book.is_some();
             let following = change.successor.as_ref().map(|next| next.job.clone());
             match self.store.replace_within(change, self.limits()).await? {
                 Replaced::Done { successor } => {
                     self.noticed(&job, &next).await;
-                    if let Some(new) = following.filter(|new| successor == Some(new.id)) {
-                        trace::created(&new);
+                    let new = following.filter(|new| successor == Some(new.id));
+                    if books || new.as_ref().is_some_and(|new| new.cost.reserved.is_some()) {
+                        self.mind_budgets(None).await;
                     }
+                    new.iter().for_each(trace::created);
                     return Ok(Applied::Changed { job: Box::new(next), successor });
                 }
                 Replaced::Stale => {}
                 Replaced::TaskTaken(owner) => event = contradiction(&next, event, owner)?,
-                Replaced::OverBudget(Exceeded { period, booked, limit }) => {
+                Replaced::OverBudget(exceeded) => {
+                    self.mind_budgets(Some(exceeded)).await;
+                    let Exceeded { period, booked, limit } = exceeded;
                     let estimated = following.map_or(0, |next| next.cost.estimated_credits);
                     return Err(AppError::OverBudget { period, estimated, booked, limit });
                 }

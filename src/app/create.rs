@@ -9,7 +9,7 @@ use super::{App, AppError, trace};
 use crate::{
     lifecycle::{Cost, Job, JobId, MAX_NOTIFY, Millis, NewJob, Notify, Reservation},
     provider::models::{self, Checked, FieldError},
-    store::{IdempotencyKey, Insert, Inserted, Limits},
+    store::{Exceeded, IdempotencyKey, Insert, Inserted, Limits},
 };
 
 /// A caller's wish for a video.
@@ -31,6 +31,8 @@ pub struct NewRequest {
     pub notify: Vec<Notify>,
     /// The caller's key.
     pub idempotency_key: Option<String>,
+    /// The trace that it belongs to, as a W3C `traceparent`; no part of what makes two requests the same.
+    pub trace: Option<String>,
 }
 
 /// A deadline as it was asked for: the same words are the same request, whenever they are said.
@@ -121,6 +123,7 @@ impl App {
             deadline: request.deadline.map(|deadline| deadline.from(now)),
             notices: checked.notices,
             notify: request.notify,
+            trace: request.trace,
         };
         self.insert(Job::new(self.fresh_id()?, now, new), &document, key).await
     }
@@ -137,11 +140,15 @@ impl App {
         match self.store.insert(insert).await? {
             Inserted::New(job) => {
                 trace::created(&job);
+                if job.cost.reserved.is_some() {
+                    self.mind_budgets(None).await;
+                }
                 Ok(Created { job: *job, document: Some(document.clone()), replayed: false })
             }
             Inserted::Replayed(job) => Ok(Created { job: *job, document: None, replayed: true }),
             Inserted::KeyReused(id) => Err(AppError::KeyReused(id)),
             Inserted::OverBudget { period, booked, limit } => {
+                self.mind_budgets(Some(Exceeded { period, booked, limit })).await;
                 Err(AppError::OverBudget { period, estimated, booked, limit })
             }
             Inserted::QueueFull { limit } => Err(AppError::QueueFull(limit)),

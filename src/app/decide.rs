@@ -101,6 +101,7 @@ impl App {
                     callback_expected: self.expects_callback(&job.model),
                     notices: Vec::new(),
                     notify: job.notify.clone(),
+                    trace: job.trace.clone(),
                 };
                 let mut next = Job::new(id, now, new);
                 next.retry_of = Some(job.id);

@@ -7,7 +7,7 @@ use tracing::{info, warn};
 
 use super::{App, AppError, trace};
 use crate::{
-    lifecycle::{EventId, EventKind, EventRecord, Experience, Job, JobId, Lesson, Turn},
+    lifecycle::{Delivery, EventId, EventKind, EventRecord, Experience, Job, JobId, Lesson, Turn},
     store::{JobFilter, StoreError},
 };
 
@@ -67,12 +67,13 @@ impl App {
         }
     }
 
-    /// Appends an event about no job to the log.
-    async fn log(&self, kind: EventKind, data: Value) -> Result<(), AppError> {
-        let (time, unique) = (self.now(), self.entropy.bytes()?);
+    /// Appends an event about no job to the log, and owes it to the sinks that want it.
+    pub(super) async fn log(&self, kind: EventKind, data: Value) -> Result<(), AppError> {
+        let (time, unique, policy) = (self.now(), self.entropy.bytes()?, self.policy());
         let event =
             EventRecord { id: EventId::new(time, &unique), kind, time, job_id: None, revision: None, data };
-        Ok(self.store.log(event).await?)
+        let owed = Delivery::all(&event, None, &policy).collect();
+        Ok(self.store.log(event, owed).await?)
     }
 
     fn change_experience<T>(&self, change: impl FnOnce(&mut Experience) -> T) -> T {

@@ -1,6 +1,7 @@
 //! What a caller can do. [`App::apply`] is the only writer of change: load, step, replace, again if somebody was faster.
 
 mod arrival;
+mod budget;
 mod change;
 mod create;
 mod decide;
@@ -139,6 +140,8 @@ pub struct App {
     viewer: Viewer,
     /// Writes the bodies of deliveries.
     render: Render,
+    /// Of budgets.
+    said: budget::Said,
 }
 
 impl App {
@@ -177,6 +180,7 @@ impl App {
             store,
             clock,
             entropy: Entropy::system(),
+            said: budget::Said::default(),
         })
     }
 

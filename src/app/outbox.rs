@@ -145,7 +145,8 @@ fn said(delivery: &Delivery, answer: Answer, disabled: bool) {
     };
     counter!("reelhook_deliveries_total", "sink" => sink.to_owned(), "outcome" => outcome).increment(1);
     if delivery.state == DeliveryState::Exhausted {
-        warn!(delivery = %delivery.id, job = %delivery.job_id, sink = delivery.lane, "a delivery is exhausted");
+        let job = delivery.job_id.map(tracing::field::display);
+        warn!(delivery = %delivery.id, job, sink = delivery.lane, "a delivery is exhausted");
     }
     if disabled {
         counter!("reelhook_sinks_disabled_total", "sink" => sink.to_owned()).increment(1);

@@ -9,8 +9,8 @@ use url::Url;
 use super::{JobView, Viewer, create::Document, sample::sample, task::task_shape, view::time};
 use crate::{
     config::{Config, Format},
-    lifecycle::{Delivery, DeliveryPolicy, EventId, EventKind, Job, JobId, Millis, NotifyFormat},
-    store::{Render, Rendering},
+    lifecycle::{Delivery, DeliveryPolicy, EventId, EventKind, JobId, Millis, NotifyFormat},
+    store::{About, Render, Rendering},
 };
 
 /// A body is kept below this many bytes, as Standard Webhooks asks for.
@@ -25,13 +25,16 @@ pub(super) fn render(config: &Config, policy: &DeliveryPolicy, viewer: &Viewer) 
     let life = Duration::from_millis(policy.length().saturating_add(AFTERWARDS).max(0).cast_unsigned());
     let viewer = Viewer { links: viewer.links.living(life), ..viewer.clone() };
     Arc::new(move |rendering| {
-        let Rendering { delivery, job, .. } = rendering;
+        let Rendering { delivery, about } = rendering;
+        let format = formats.get(&delivery.lane).copied().unwrap_or_default();
+        let source = viewer.links.base.as_str();
+        let Some(about) = about else { return bare(format, delivery, source) };
+        let job = about.job;
         let own = delivery.notify.and_then(|at| job.notify.get(usize::from(at)));
         if own.is_some_and(|own| own.format == NotifyFormat::Upstream) {
             return bytes(&task_shape(job, None, |name| viewer.links.media_url(job.id, name)));
         }
-        let format = formats.get(&delivery.lane).copied().unwrap_or_default();
-        body(format, delivery, shown(rendering, &viewer), viewer.links.base.as_str())
+        body(format, delivery, job.id, shown(about, &viewer), source)
     })
 }
 
@@ -44,17 +47,18 @@ pub(super) fn test(
     now: Millis,
     server: &Url,
 ) -> Bytes {
-    let (subject, data) = match kind {
-        EventKind::Ping => (None, json!({ "message": "a test: nothing happened" })),
-        _ => (Some(job.to_string()), sample(kind, job, now, server)),
+    let subject = (!kind.is_about_no_job()).then(|| job.to_string());
+    let data = match kind {
+        EventKind::Ping => json!({ "message": "a test: nothing happened" }),
+        _ => sample(kind, job, now, server),
     };
     bytes(&envelope(format, kind, id, now, subject.as_deref(), data, server.as_str()))
 }
 
 /// The job as the API shows it; without what the caller sent, if that is long.
-fn body(format: Format, delivery: &Delivery, mut job: Value, source: &str) -> Bytes {
-    let Delivery { kind, event_id, created_at, job_id, .. } = delivery;
-    let subject = job_id.to_string();
+fn body(format: Format, delivery: &Delivery, id: JobId, mut job: Value, source: &str) -> Bytes {
+    let Delivery { kind, event_id, created_at, .. } = delivery;
+    let subject = id.to_string();
     let write = |job: &Value| {
         let data = json!({ "job": job });
         bytes(&envelope(format, *kind, *event_id, *created_at, Some(&subject), data, source))
@@ -78,10 +82,16 @@ fn body(format: Format, delivery: &Delivery, mut job: Value, source: &str) -> By
     written
 }
 
-fn shown(rendering: &Rendering<'_>, viewer: &Viewer) -> Value {
-    let document: Document = serde_json::from_slice(rendering.document).unwrap_or_default();
-    let job: Job = rendering.job.clone();
-    json!(JobView::new(job, document, rendering.counts, viewer))
+fn shown(about: &About<'_>, viewer: &Viewer) -> Value {
+    let document: Document = serde_json::from_slice(about.document).unwrap_or_default();
+    json!(JobView::new(about.job.clone(), document, about.counts, viewer))
+}
+
+/// An event that is about no job tells what it has to tell itself.
+fn bare(format: Format, delivery: &Delivery, source: &str) -> Bytes {
+    let Delivery { kind, event_id, created_at, data, .. } = delivery;
+    let data = data.clone().unwrap_or_else(|| json!({}));
+    bytes(&envelope(format, *kind, *event_id, *created_at, None, data, source))
 }
 
 fn envelope(

@@ -9,7 +9,16 @@ use crate::lifecycle::{EventKind, JobId, Millis};
 /// The `data` of a sample event about this job, which does not exist, with links as `server` would make them.
 #[must_use]
 pub fn sample(kind: EventKind, id: JobId, now: Millis, server: &Url) -> Value {
-    json!({ "test": true, "job": job(kind, id, now, server) })
+    match kind {
+        EventKind::CallbackSilent | EventKind::CallbackRecovered => json!({ "test": true }),
+        EventKind::BudgetThreshold => {
+            json!({ "test": true, "period": "daily", "percent": 80, "booked": 8_000, "limit": 10_000 })
+        }
+        EventKind::SinkDisabled => {
+            json!({ "test": true, "sink": "app", "why": "it is a test", "failing_since": null })
+        }
+        _ => json!({ "test": true, "job": job(kind, id, now, server) }),
+    }
 }
 
 fn job(kind: EventKind, id: JobId, now: Millis, server: &Url) -> Value {

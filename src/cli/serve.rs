@@ -1,13 +1,17 @@
 //! `reelhook serve`: the server.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use reelhook::{
     clock::Clock,
     config::{Config, LoadOptions},
     server::{Listeners, Server, StartError, hold_restored},
     store::StoreError,
-    telemetry,
+    telemetry::{self, Traces},
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -17,6 +21,9 @@ use super::{
     output::Output,
     supervisor::Supervisor,
 };
+
+/// For the last traces, also when stopping took all the time that there was.
+const LAST_TRACES: Duration = Duration::from_secs(1);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -40,6 +47,9 @@ pub(crate) async fn run(args: Args, _output: &Output) -> Result<(), Failure> {
         flags.into_iter().filter_map(|(key, address)| Some((key.to_owned(), address?.to_string()))).collect();
     let loaded = load_with(LoadOptions { path: args.config, overrides, ..LoadOptions::from_process() })?;
     log(&loaded.config)?;
+    let traces =
+        Traces::start(loaded.config.otel.as_ref()).map_err(|error| Failure::usage(error.to_string()))?;
+    let grace = loaded.config.server.shutdown_grace;
     for warning in warnings(&loaded) {
         tracing::warn!("{warning}");
     }
@@ -52,7 +62,9 @@ pub(crate) async fn run(args: Args, _output: &Output) -> Result<(), Failure> {
     let supervisor = Supervisor::ready(server.app());
     until_told_to_end().await?;
     supervisor.stopping();
+    let begun = Instant::now();
     server.stop().await;
+    traces.end(grace.saturating_sub(begun.elapsed()).max(LAST_TRACES)).await;
     Ok(())
 }
 

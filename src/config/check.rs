@@ -15,7 +15,7 @@ use super::{
     Api, Auth, Budget, Callback, Config, Database, Download, Egress, Log, LogFormat, Poll, Sandbox, Server,
     Storage, Store, Upstream,
     file::{self, File},
-    relations,
+    otel, relations,
     report::{Origin, Problem},
     sinks,
     value::{DAY, HOUR, MILLISECOND, MINUTE, SECOND},
@@ -102,6 +102,7 @@ pub(super) fn config(c: &mut Checker<'_>, file: &File) -> Config {
         pricing: pricing(c, &file.pricing.kling_3),
         api: api(c, &file.api),
         log: log(c, &file.log),
+        otel: otel::otel(c, &file.otel),
         sandbox: Sandbox { speed: c.number("sandbox.speed", file.sandbox.speed, 0.01..=10_000.0) },
     };
     relations::check(c, &config);

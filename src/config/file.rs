@@ -24,6 +24,7 @@ pub(super) struct File {
     pub(super) pricing: Pricing,
     pub(super) api: Api,
     pub(super) log: Log,
+    pub(super) otel: Otel,
     pub(super) sandbox: Sandbox,
 }
 
@@ -227,6 +228,17 @@ pub(super) struct Api {
 pub(super) struct Log {
     pub(super) level: String,
     pub(super) format: String,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Otel {
+    pub(super) endpoint: Option<String>,
+    #[serde(serialize_with = "redacted_list")]
+    pub(super) headers: Option<Vec<SecretString>>,
+    pub(super) headers_file: Option<PathBuf>,
+    pub(super) service_name: Option<String>,
+    pub(super) sample_ratio: Option<f64>,
 }
 
 #[derive(Debug, Deserialize, Serialize)]

@@ -15,7 +15,9 @@ use crate::provider::{models::Pricing, reply::Mapping, signature::Scheme};
 
 mod check;
 mod file;
+mod headers;
 mod load;
+mod otel;
 mod presets;
 mod relations;
 mod report;
@@ -66,6 +68,8 @@ pub struct Config {
     pub api: Api,
     /// What is logged and how.
     pub log: Log,
+    /// Where traces go; `None`: nothing is traced.
+    pub otel: Option<Otel>,
     /// The stand-in provider.
     pub sandbox: Sandbox,
 }
@@ -329,6 +333,19 @@ pub struct Log {
     pub level: String,
     /// Text or JSON.
     pub format: LogFormat,
+}
+
+/// `[otel]`: where traces go. Only in builds with the feature `otel`.
+#[derive(Clone, Debug)]
+pub struct Otel {
+    /// The collector's route for traces, OTLP over HTTP.
+    pub endpoint: Url,
+    /// To add to each request, values marked as sensitive.
+    pub headers: HeaderMap,
+    /// `service.name`; `None`: as `OTEL_SERVICE_NAME` says, else `reelhook`.
+    pub service_name: Option<String>,
+    /// The share of traces that begin here and are recorded, 0 to 1; `None`: as `OTEL_TRACES_SAMPLER` says, else all.
+    pub sample_ratio: Option<f64>,
 }
 
 /// The form of a log line.

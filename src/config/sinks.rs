@@ -2,22 +2,22 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::HeaderMap;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use super::{
     Delivery, Format, Sink, Target,
     check::Checker,
-    file,
+    file, headers,
     schema::SINKS,
     sources::{closest, did_you_mean},
     value::{DAY, HOUR, MILLISECOND, is_loopback, is_private},
 };
 use crate::{lifecycle::EventKind, provider::signing::SigningKey};
 
-/// What a sink can be told of: all that happens to jobs.
-const EVENTS: [EventKind; 16] = [
+/// What a sink can be told of: all that happens to jobs, to their callbacks and to budgets.
+const EVENTS: [EventKind; 19] = [
     EventKind::Created,
     EventKind::Submitted,
     EventKind::Refused,
@@ -34,18 +34,11 @@ const EVENTS: [EventKind; 16] = [
     EventKind::Succeeded,
     EventKind::Failed,
     EventKind::Canceled,
+    EventKind::CallbackSilent,
+    EventKind::CallbackRecovered,
+    EventKind::BudgetThreshold,
 ];
 const USUAL: [EventKind; 4] = [EventKind::Succeeded, EventKind::Failed, EventKind::Canceled, EventKind::Held];
-
-/// Headers that the delivery sets itself, beside all that begin with `webhook-`.
-const OURS: [HeaderName; 6] = [
-    header::CONTENT_TYPE,
-    header::CONTENT_LENGTH,
-    header::TRANSFER_ENCODING,
-    header::CONNECTION,
-    header::HOST,
-    header::USER_AGENT,
-];
 
 pub(super) fn delivery(c: &mut Checker<'_>, f: &file::Delivery) -> Delivery {
     let key = "delivery.schedule";
@@ -214,18 +207,7 @@ impl Reading<'_, '_> {
     }
 
     fn headers(&mut self) -> Option<HeaderMap> {
-        let key = self.key("headers");
-        let lines = self.c.secrets(&key, &self.f.headers, &self.f.headers_file);
-        let mut headers = HeaderMap::new();
-        for line in &lines {
-            match read_header(line.expose_secret()) {
-                Ok((name, value)) => {
-                    headers.append(name, value);
-                }
-                Err(message) => return self.c.reject(&key, message),
-            }
-        }
-        Some(headers)
+        headers::read(self.c, &self.key("headers"), &self.f.headers, &self.f.headers_file)
     }
 
     fn server(&mut self) -> Option<Url> {
@@ -295,19 +277,4 @@ fn signs(c: &mut Checker<'_>, key: &str, secrets: &[SecretString]) {
             c.problem(key, error.to_string());
         }
     }
-}
-
-/// One header of `Name: value`. The value is a secret, so no message repeats the text.
-fn read_header(line: &str) -> Result<(HeaderName, HeaderValue), &'static str> {
-    let (name, value) = line.split_once(':').ok_or("holds what is no header: write \"Name: value\"")?;
-    let name: HeaderName = name.trim().parse().map_err(|_| "holds a name that no header can have")?;
-    if OURS.contains(&name) || name.as_str().starts_with("webhook-") {
-        return Err("holds a header that the delivery sets itself: remove it");
-    }
-    let mut value: HeaderValue = value
-        .trim()
-        .parse()
-        .map_err(|_| "holds a value that no header can have: printable ASCII is wanted")?;
-    value.set_sensitive(true);
-    Ok((name, value))
 }

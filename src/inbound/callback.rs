@@ -1,6 +1,8 @@
 //! The provider's callbacks. Whoever calls is a stranger with a token, and what he says is a hint: it is remembered, and
 //! our own question decides.
 
+use std::time::SystemTime;
+
 use actix_web::{
     HttpRequest, HttpResponse,
     web::{self, Bytes, Data, Payload, ServiceConfig},
@@ -14,6 +16,7 @@ use crate::{
     app::{Incoming, Refused},
     lifecycle::JobId,
     provider::signature,
+    spans::{Attribute, Span, Work},
 };
 
 const OK: &[u8] = b"{\"ok\":true}";
@@ -69,6 +72,7 @@ async fn arrive(
     context: &Context,
     id: JobId,
 ) -> Result<HttpResponse, Problem> {
+    let begun = SystemTime::now();
     let settings = &context.app.config().callback;
     let header = |name: &str| Some(request.headers().get(name)?.to_str().ok()?.to_owned());
     let read = body::read(request.headers(), &mut payload.into_inner(), settings.body_limit).await;
@@ -91,6 +95,9 @@ async fn arrive(
     }
     let delivery_id = signature::delivery_id(header);
     let arrived = context.app.arrive(id, Incoming { body, delivery_id, refused }).await?;
+    let mut span = Span::taken_for_job(Work::Callback, arrived.trace.as_deref(), begun);
+    span.tell(Attribute::Job, id);
+    span.end(arrived.verdict.as_str(), false);
     match (answer, arrived.challenge) {
         (Some(problem), _) => Err(problem),
         (None, Some(challenge)) => Ok(respond(json!({ "challenge": challenge }).to_string().into())),

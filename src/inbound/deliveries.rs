@@ -24,7 +24,8 @@ struct DeliveryView {
     event_id: EventId,
     #[serde(rename = "type")]
     kind: EventKind,
-    job_id: JobId,
+    /// None: it is about the server.
+    job_id: Option<JobId>,
     /// The sink's name, or `notify:HOST`.
     sink: String,
     state: DeliveryState,

@@ -15,6 +15,7 @@ use super::{
     jobs::{has_ended, idempotency_key},
     kinds,
     problem::Problem,
+    trace,
 };
 use crate::{
     app::{App, AppError, NewRequest},
@@ -53,6 +54,7 @@ pub(super) async fn submit(
         verbatim: true,
         notify,
         idempotency_key: idempotency_key(&request)?,
+        trace: trace::of(&request),
         ..NewRequest::default()
     };
     let created = context.app.create(new, &caller.owner).await?;

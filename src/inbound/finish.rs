@@ -10,7 +10,7 @@ use actix_web::{
 };
 use tracing_actix_web::{RequestId, RootSpanBuilder};
 
-use super::{dropin, kinds, problem::Problem};
+use super::{dropin, kinds, problem::Problem, trace};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -21,6 +21,7 @@ pub(super) async fn finish(
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let id = request.extensions().get::<RequestId>().map(ToString::to_string).unwrap_or_default();
     let for_upstream = dropin::serves(request.request());
+    let mut span = trace::begin(&request);
     let mut answer = next.call(request).await?.map_into_boxed_body();
     if let Some(problem) = answer.response().error().map(problem) {
         if problem.is_ours() {
@@ -29,6 +30,7 @@ pub(super) async fn finish(
         let response = if for_upstream { problem.upstream_response(&id) } else { problem.response(&id) };
         answer = answer.into_response(response);
     }
+    trace::end(&mut span, answer.status());
     let headers = answer.headers_mut();
     if let Ok(id) = HeaderValue::try_from(id) {
         headers.insert(REQUEST_ID, id);

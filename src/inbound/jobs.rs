@@ -16,6 +16,7 @@ use super::{
     fields::{Members, Params},
     kinds, notify,
     problem::Problem,
+    trace,
     view::{self, List},
     wait,
 };
@@ -40,6 +41,7 @@ pub(super) async fn create(
     params.finish()?;
     let mut new = wish(body.0, &context)?;
     new.idempotency_key = idempotency_key(&request)?;
+    new.trace = trace::of(&request);
     let created = context.app.create(new, &caller.owner).await?;
     let mut job = created.job;
     if !patience.is_zero() {
@@ -93,6 +95,7 @@ fn wish(body: Value, context: &Context) -> Result<NewRequest, Problem> {
         }),
         notify,
         idempotency_key: None,
+        trace: None,
     };
     if let Err(mut wrong) = members.finish() {
         if let Err(AppError::Invalid(more)) = context.app.estimate(&new.input) {

@@ -30,6 +30,7 @@ mod sinks;
 mod sse;
 mod stats;
 mod stream;
+mod trace;
 mod view;
 mod wait;
 

@@ -95,9 +95,10 @@ pub(super) async fn test(
         event_id,
         kind,
         time: context.app.now(),
-        job_id: (kind != EventKind::Ping).then_some(job),
+        job_id: (!kind.is_about_no_job()).then_some(job),
         delivery_id: DeliveryId::from_bytes(*event_id.as_bytes()),
         attempt: 1,
+        trace: None,
         body,
     };
     let attempt = sink.send(&message).await;

@@ -1,13 +1,12 @@
 //! The outbox: one debt per event and sink, worked off by a schedule. The fate of a delivery never changes its job.
 
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     event::{EventKind, EventRecord},
     id::{DeliveryId, EventId, JobId, Millis, derived},
-    job::is_default,
-    notify::Notify,
+    job::{Job, is_default},
     retry::{DeliveryPolicy, Policy},
 };
 
@@ -34,8 +33,15 @@ pub struct Delivery {
     pub event_id: EventId,
     /// What happened.
     pub kind: EventKind,
-    /// The job that it is about.
-    pub job_id: JobId,
+    /// The job that it is about; none when it is about the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job_id: Option<JobId>,
+    /// What there is to tell of an event that is about no job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<Value>,
+    /// The job's trace, as a W3C `traceparent`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
     /// When it happened.
     pub created_at: Millis,
     /// Who works it off: the sink's name, or `notify:HOST` for a URL that the job brought along.
@@ -140,25 +146,32 @@ pub struct DeliveryChange {
 }
 
 impl Delivery {
-    /// What `rule` is owed for an event that happened at `now`.
+    /// What the sink of `rule` is owed for an event, of a job or of none.
     #[must_use]
-    pub fn owed(rule: &SinkRule, event: &Owed, policy: &DeliveryPolicy) -> Option<Self> {
-        rule.events.contains(&event.kind).then(|| event.to(rule.name.clone(), None, &rule.name, policy))
+    pub fn owed(
+        rule: &SinkRule,
+        event: &EventRecord,
+        job: Option<&Job>,
+        policy: &DeliveryPolicy,
+    ) -> Option<Self> {
+        let wanted = rule.events.contains(&event.kind);
+        wanted.then(|| debt(event, job, rule.name.clone(), &rule.name, policy))
     }
 
     /// Everything that is owed for an event: to sinks, and to the job's own URLs.
-    pub(super) fn all<'a>(
-        event: Owed,
-        urls: &'a [Notify],
+    pub fn all<'a>(
+        event: &'a EventRecord,
+        job: Option<&'a Job>,
         policy: &'a Policy,
     ) -> impl Iterator<Item = Self> + 'a {
-        let sinks = policy.sinks.iter().filter_map(move |rule| Self::owed(rule, &event, &policy.delivery));
-        let own = (0..).zip(urls).filter(move |(_, url)| url.wants(event.kind));
-        sinks.chain(
-            own.map(move |(at, url)| {
-                event.to(url.lane(), Some(at), &format!("notify:{at}"), &policy.delivery)
-            }),
-        )
+        let delivery = &policy.delivery;
+        let sinks = policy.sinks.iter().filter_map(move |rule| Self::owed(rule, event, job, delivery));
+        let urls = job.map_or(&[][..], |job| &job.notify);
+        let own = (0..).zip(urls).filter(|(_, url)| url.wants(event.kind)).map(move |(at, url)| {
+            let whom = format!("notify:{at}");
+            Self { notify: Some(at), ..debt(event, job, url.lane(), &whom, delivery) }
+        });
+        sinks.chain(own)
     }
 
     /// What `event` makes of this delivery, or nothing when it is late, repeated or not ours. Total and pure.
@@ -255,8 +268,7 @@ impl Delivery {
             }
             _ => {}
         }
-        let (id, job_id) = (EventId::new(time, &unique), Some(self.job_id));
-        EventRecord { id, kind, time, job_id, revision: None, data }
+        EventRecord { id: EventId::new(time, &unique), kind, time, job_id: self.job_id, revision: None, data }
     }
 
     /// What must hold of any record, whatever happened.
@@ -274,41 +286,36 @@ impl Delivery {
         )?;
         must(self.tries.len() <= MAX_TRIES, "only the newest tries are kept")?;
         must(self.tries.len() <= self.attempts as usize, "a try was begun before it ended")?;
-        must(!self.lane.is_empty(), "a delivery has a lane")
+        must(!self.lane.is_empty(), "a delivery has a lane")?;
+        must(self.job_id.is_some() != self.data.is_some(), "a delivery is about a job, or has its own data")
     }
 }
 
-/// An event that may be owed to somebody.
-#[derive(Clone, Copy, Debug)]
-pub struct Owed {
-    /// Of the event.
-    pub id: EventId,
-    /// What happened.
-    pub kind: EventKind,
-    /// To which job.
-    pub job_id: JobId,
-    /// When.
-    pub time: Millis,
-}
-
-impl Owed {
-    fn to(self, lane: String, notify: Option<u8>, whom: &str, policy: &DeliveryPolicy) -> Delivery {
-        Delivery {
-            id: DeliveryId::new(self.time, &derived(&[self.id.as_bytes(), whom.as_bytes()])),
-            revision: 1,
-            event_id: self.id,
-            kind: self.kind,
-            job_id: self.job_id,
-            created_at: self.time,
-            lane,
-            notify,
-            attempts: 0,
-            failures: 0,
-            due_at: Some(self.time.plus(policy.first())),
-            lease: None,
-            state: DeliveryState::Pending,
-            why: None,
-            tries: Vec::new(),
-        }
+/// What `whom`, worked off in `lane`, is owed for an event.
+fn debt(
+    event: &EventRecord,
+    job: Option<&Job>,
+    lane: String,
+    whom: &str,
+    policy: &DeliveryPolicy,
+) -> Delivery {
+    Delivery {
+        id: DeliveryId::new(event.time, &derived(&[event.id.as_bytes(), whom.as_bytes()])),
+        revision: 1,
+        event_id: event.id,
+        kind: event.kind,
+        job_id: job.map(|job| job.id),
+        data: job.is_none().then(|| event.data.clone()),
+        trace: job.and_then(|job| job.trace.clone()),
+        created_at: event.time,
+        lane,
+        notify: None,
+        attempts: 0,
+        failures: 0,
+        due_at: Some(event.time.plus(policy.first())),
+        lease: None,
+        state: DeliveryState::Pending,
+        why: None,
+        tries: Vec::new(),
     }
 }

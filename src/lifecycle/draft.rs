@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    delivery::{Delivery, Owed},
+    delivery::Delivery,
     event::{Change, EventKind, EventRecord, Successor},
     id::{EventId, Millis, TaskId, derived},
     job::{Job, Reservation, RetryMode, Task},
@@ -42,8 +42,7 @@ impl<'a> Draft<'a> {
 
     pub(super) fn event(&mut self, kind: EventKind, data: Value) {
         let entry = record(&self.job, kind, self.events.len(), self.now, data);
-        let owed = Owed { id: entry.id, kind, job_id: self.job.id, time: self.now };
-        self.deliveries.extend(Delivery::all(owed, &self.job.notify, self.policy));
+        self.deliveries.extend(Delivery::all(&entry, Some(&self.job), self.policy));
         self.events.push(entry);
     }
 

@@ -226,6 +226,9 @@ pub enum EventKind {
     /// They come again.
     #[serde(rename = "callback.recovered")]
     CallbackRecovered,
+    /// Much or all of a budget is booked.
+    #[serde(rename = "budget.threshold")]
+    BudgetThreshold,
     /// A test of a sink. It is sent and never logged.
     #[serde(rename = "ping")]
     Ping,
@@ -236,6 +239,19 @@ impl EventKind {
     #[must_use]
     pub const fn is_terminal(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed | Self::Canceled)
+    }
+
+    /// It is about the server and no job, so its own data is all that there is to tell.
+    #[must_use]
+    pub const fn is_about_no_job(self) -> bool {
+        matches!(
+            self,
+            Self::SinkDisabled
+                | Self::CallbackSilent
+                | Self::CallbackRecovered
+                | Self::BudgetThreshold
+                | Self::Ping
+        )
     }
 
     /// Its name on the wire, such as `job.created`.

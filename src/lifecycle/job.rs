@@ -195,6 +195,8 @@ pub struct NewJob {
     pub notices: Vec<String>,
     /// Who is told of it beside the sinks, at most [`MAX_NOTIFY`](super::MAX_NOTIFY).
     pub notify: Vec<Notify>,
+    /// Where its trace begins, as a W3C `traceparent`.
+    pub trace: Option<String>,
 }
 
 /// The record.
@@ -262,6 +264,9 @@ pub struct Job {
     /// Who is told of it beside the sinks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notify: Vec<Notify>,
+    /// Where its trace begins, as a W3C `traceparent`; none for a job that is not traced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
     /// Fields of a newer version, carried along.
     #[serde(flatten)]
     pub other: Map<String, Value>,
@@ -295,6 +300,7 @@ impl Job {
             notices: new.notices,
             trouble: None,
             notify: new.notify,
+            trace: new.trace,
             other: Map::new(),
         }
     }

@@ -20,7 +20,7 @@ mod sink;
 mod step;
 
 pub use delivery::{
-    Answer, Attempt, Delivery, DeliveryChange, DeliveryEvent, DeliveryState, MAX_TRIES, Owed, SinkRule,
+    Answer, Attempt, Delivery, DeliveryChange, DeliveryEvent, DeliveryState, MAX_TRIES, SinkRule,
 };
 pub use event::{
     AskFault, Change, Event, EventKind, EventRecord, FetchFault, Note, Refusal, Report, Successor,

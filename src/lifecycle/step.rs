@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{
     answer, callback,
-    delivery::{Delivery, Owed},
+    delivery::Delivery,
     draft::{Draft, record},
     event::{Change, Event, EventKind, EventRecord},
     fetching,
@@ -60,8 +60,7 @@ impl Job {
     #[must_use]
     pub fn created(&self, policy: &Policy) -> (EventRecord, Vec<Delivery>) {
         let event = self.created_event();
-        let owed = Owed { id: event.id, kind: event.kind, job_id: self.id, time: event.time };
-        let deliveries = Delivery::all(owed, &self.notify, policy).collect();
+        let deliveries = Delivery::all(&event, Some(self), policy).collect();
         (event, deliveries)
     }
 
@@ -78,6 +77,7 @@ impl Job {
         (job.mode, job.duration_s, job.tags) = (self.mode.clone(), self.duration_s, self.tags.clone());
         (job.phase, job.task, job.retry_of) = (phase, Some(task), Some(self.id));
         job.notify.clone_from(&self.notify);
+        job.trace.clone_from(&self.trace);
         job.cost.exact = true;
         job.times.accepted_at = Some(now);
         job.times.confirmed_at = (mode == RetryMode::Download).then_some(now);

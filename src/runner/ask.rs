@@ -2,11 +2,15 @@
 
 use metrics::counter;
 
-use super::{Duties, duties::millis};
+use super::{
+    Duties,
+    duties::{job_span, millis},
+};
 use crate::{
     chaos::{self, Point},
     lifecycle::{AskFault, Event, FailCode, Job, Report, TaskId},
     provider::reply::{self, Class, TaskAnswer},
+    spans::{Attribute, Work},
 };
 
 /// While our key is refused, questions teach nothing; this long they pause, in milliseconds.
@@ -19,6 +23,8 @@ impl Duties {
         F: Future<Output = (TaskAnswer, Option<String>)>,
     {
         let (Some(lease), Some(task)) = (job.lease, job.task.clone()) else { return };
+        let mut span = job_span(Work::Ask, &job);
+        span.count(Attribute::Attempt, job.attempts.ask);
         chaos::pass(Point::Asking);
         let Some((answer, raw)) = self.holding(job.id, lease, call(task.id.clone())).await else {
             self.record(&job, &Event::Released(lease), None).await;
@@ -36,7 +42,9 @@ impl Duties {
             }
             TaskAnswer::Nothing { why } => unanswered(why, None, lease),
         };
-        count(&event);
+        let result = result(&event);
+        counter!("reelhook_asks_total", "result" => result).increment(1);
+        span.end(result, result == "unanswered");
         // What changed nothing is not worth keeping.
         let evidence =
             raw.filter(|_| !matches!(event, Event::Unanswered(..) | Event::Reported(_, Report::NotFound, _)));
@@ -45,8 +53,8 @@ impl Duties {
 }
 
 /// The word itself is the provider's, so it is counted and not named.
-fn count(event: &Event) {
-    let result = match event {
+fn result(event: &Event) -> &'static str {
+    match event {
         Event::Reported(_, Report::Running { known, .. }, _) => {
             counter!("reelhook_unknown_status_words_total").increment(u64::from(!known));
             "running"
@@ -55,8 +63,7 @@ fn count(event: &Event) {
         Event::Reported(_, Report::Failed { .. }, _) => "failed",
         Event::Reported(_, Report::NotFound, _) => "not_found",
         _ => "unanswered",
-    };
-    counter!("reelhook_asks_total", "result" => result).increment(1);
+    }
 }
 
 fn unanswered(message: String, retry_after: Option<i64>, lease: u64) -> Event {

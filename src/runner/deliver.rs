@@ -15,8 +15,9 @@ use tracing::{error, warn};
 use super::{Duties, LONGEST_SLEEP, Runner, STORE_PAUSE, closed};
 use crate::{
     chaos::{self, Point},
-    lifecycle::{Answer, Attempt, Delivery, Notify},
+    lifecycle::{Answer, Attempt, Delivery, Notify, is_notify_lane},
     outbound::deliver::{Message, Sink, Sinks},
+    spans::{Attribute, Span, Work},
     store::{ClaimedDelivery, Lane, StoreError},
 };
 
@@ -122,6 +123,28 @@ fn sink(sinks: &Sinks, delivery: &Delivery, notify: Option<&Notify>) -> Result<A
     sinks.notify(&notify.url, secret.as_ref()).map_err(|error| error.to_string())
 }
 
+/// A try, in the trace of its job. Hosts of jobs' own URLs stay unsaid.
+fn span(delivery: &Delivery) -> Span {
+    let mut span = Span::of_job(Work::Deliver, delivery.trace.as_deref());
+    if let Some(job) = delivery.job_id {
+        span.tell(Attribute::Job, job);
+    }
+    let sink = if is_notify_lane(&delivery.lane) { "notify" } else { &delivery.lane };
+    span.tell(Attribute::Sink, sink);
+    span.tell(Attribute::Event, delivery.kind.name());
+    span.count(Attribute::Attempt, delivery.attempts);
+    span
+}
+
+const fn outcome(answer: Answer) -> (&'static str, bool) {
+    match answer {
+        Answer::Delivered => ("delivered", false),
+        Answer::Failed { .. } => ("failed", true),
+        Answer::Refused => ("refused", true),
+        Answer::Gone => ("gone", true),
+    }
+}
+
 /// It fails by the schedule: a sink that is named again, or a corrected secret, still gets everything.
 fn unsent(message: &Message, why: String) -> Attempt {
     Attempt {
@@ -141,13 +164,15 @@ impl Duties {
     {
         let ClaimedDelivery { delivery, body, .. } = claimed;
         let (id, Some(lease)) = (delivery.id, delivery.lease) else { return };
+        let span = span(&delivery);
         let message = Message {
             event_id: delivery.event_id,
             kind: delivery.kind,
             time: delivery.created_at,
-            job_id: Some(delivery.job_id),
+            job_id: delivery.job_id,
             delivery_id: id,
             attempt: delivery.attempts,
+            trace: span.context(),
             body,
         };
         chaos::pass(Point::Delivering);
@@ -162,6 +187,8 @@ impl Duties {
             }
         };
         chaos::pass(Point::Delivered);
+        let (outcome, is_error) = outcome(attempt.answer);
+        span.end(outcome, is_error);
         let clock = self.app.clock().clone();
         let patience = ExponentialBuilder::new().with_max_delay(Duration::from_secs(5)).without_max_times();
         let stored = (|| self.app.answer_delivery(id, attempt.clone(), lease))

@@ -11,6 +11,7 @@ use super::gate::Gate;
 use crate::{
     app::{App, AppError, Applied, RENEW_EVERY},
     lifecycle::{Event, Job, JobId},
+    spans::{Attribute, Span, Work},
     store::StoreError,
 };
 
@@ -106,6 +107,13 @@ fn spread(id: JobId) -> u64 {
 /// A damaged record stays damaged: to wait for it would keep its slot for ever.
 const fn may_heal(error: &AppError) -> bool {
     matches!(error, AppError::Store(error) if !matches!(error, StoreError::Damaged(_)))
+}
+
+/// A span of a job's trace.
+pub(super) fn job_span(work: Work, job: &Job) -> Span {
+    let mut span = Span::of_job(work, job.trace.as_deref());
+    span.tell(Attribute::Job, job.id);
+    span
 }
 
 pub(super) fn millis(span: Duration) -> i64 {

@@ -1,12 +1,13 @@
 //! The copy: every output into the archive, then the manifest, then the job may be called succeeded.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use metrics::{counter, histogram};
 use tokio_util::sync::CancellationToken;
 
-use super::{Duties, duties::millis};
+use super::{
+    Duties,
+    duties::{job_span, millis},
+};
 use crate::{
     app::{AppError, Applied},
     chaos::{self, Point},
@@ -15,6 +16,7 @@ use crate::{
         download::{FetchFault as Fault, Order, Stored},
         manifest::{Manifest, ManifestCost, ManifestFile, manifest},
     },
+    spans::{Attribute, Work},
 };
 
 /// Waits for another fetcher of the same file, in milliseconds.
@@ -84,10 +86,19 @@ impl Duties {
         for (index, output) in outputs.iter().enumerate() {
             let (None, Some(link)) = (&output.file, &output.link) else { continue };
             let (job_id, url) = (id.to_string(), link.url.clone());
+            let mut span = job_span(Work::Fetch, &job);
+            span.count(Attribute::Attempt, job.attempts.fetch);
             chaos::pass(Point::FetchBegins);
             let begun = self.app.clock().elapsed();
             let fetched = get(Order { job_id, index, url, key: key.to_owned() }).await;
-            count(&fetched, self.app.clock().elapsed().saturating_sub(begun));
+            let result = result(&fetched);
+            counter!("reelhook_downloads_total", "result" => result).increment(1);
+            span.end(result, fetched.is_err() && result != "stopped");
+            if let Ok(stored) = &fetched {
+                counter!("reelhook_downloaded_bytes_total").increment(stored.bytes);
+                histogram!("reelhook_download_seconds")
+                    .record(self.app.clock().elapsed().saturating_sub(begun));
+            }
             let event = match fetched {
                 Ok(stored) => {
                     chaos::pass(Point::FetchEnds);
@@ -139,13 +150,9 @@ pub(super) fn timestamp(at: Millis) -> Timestamp {
     Timestamp::from_millisecond(at.0).unwrap_or_default()
 }
 
-fn count(fetched: &Result<Stored, Fault>, took: Duration) {
-    let result = match fetched {
-        Ok(stored) => {
-            counter!("reelhook_downloaded_bytes_total").increment(stored.bytes);
-            histogram!("reelhook_download_seconds").record(took);
-            "stored"
-        }
+const fn result(fetched: &Result<Stored, Fault>) -> &'static str {
+    match fetched {
+        Ok(_) => "stored",
         Err(Fault::LinkRefused { .. }) => "refused",
         Err(Fault::Denied(_)) => "denied",
         Err(Fault::NotVideo(_)) => "not_video",
@@ -156,8 +163,7 @@ fn count(fetched: &Result<Stored, Fault>, took: Duration) {
         Err(Fault::Storage(_)) => "storage",
         Err(Fault::NoSpace(_)) => "no_space",
         Err(Fault::Stopped) => "stopped",
-    };
-    counter!("reelhook_downloads_total", "result" => result).increment(1);
+    }
 }
 
 fn file(stored: Stored) -> StoredFile {

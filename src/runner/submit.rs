@@ -5,7 +5,10 @@ use std::time::Duration;
 use serde_json::Value;
 use tracing::warn;
 
-use super::{Duties, duties::millis};
+use super::{
+    Duties,
+    duties::{job_span, millis},
+};
 use crate::{
     chaos::{self, Point},
     lifecycle::{Event, FailCode, Job, JobId, Refusal, TaskId, Why},
@@ -14,6 +17,7 @@ use crate::{
         reply::{self, RefusalKind, SubmitAnswer},
         request,
     },
+    spans::{Attribute, Work},
 };
 
 /// A create call that may leave now.
@@ -52,6 +56,8 @@ impl Duties {
             self.record(&job, &Event::Refused(refusal, lease), None).await;
             return;
         }
+        let mut span = job_span(Work::Submit, &job);
+        span.count(Attribute::Attempt, job.attempts.submit);
         chaos::pass(Point::Submitting);
         let (event, evidence) = match call(CreateCall { id: job.id, body }).await {
             Submitted::NotSent(why) => (Event::Refused(Refusal::NotSent(why), lease), None),
@@ -62,6 +68,8 @@ impl Duties {
             Submitted::Answered(answer, raw) => (self.answered(&job, answer, lease).await, Some(raw)),
         };
         chaos::pass(Point::Submitted);
+        let (outcome, is_error) = outcome(&event);
+        span.end(outcome, is_error);
         if matches!(event, Event::Accepted(..)) {
             self.gate.accepted(self.app.now()).await;
             self.app.set_pause(None);
@@ -102,5 +110,16 @@ impl Duties {
                 Refusal::Account { message: refusal.message, others_pass }
             }
         }
+    }
+}
+
+/// What a trace tells of it.
+const fn outcome(event: &Event) -> (&'static str, bool) {
+    match event {
+        Event::Accepted(..) => ("accepted", false),
+        Event::Refused(Refusal::NotSent(_), _) => ("not_sent", true),
+        Event::Refused(Refusal::Busy(_), _) => ("busy", false),
+        Event::Refused(..) => ("refused", true),
+        _ => ("unknown", true),
     }
 }

@@ -79,6 +79,21 @@ pub enum Verdict {
     Malformed,
 }
 
+impl Verdict {
+    /// Its name in the API.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Matched => "matched",
+            Self::Duplicate => "duplicate",
+            Self::Late => "late",
+            Self::Unmatched => "unmatched",
+            Self::Forged => "forged",
+            Self::Malformed => "malformed",
+        }
+    }
+}
+
 /// A callback to be remembered. What it means is judged in the same atomic change, where nobody can be faster.
 pub struct Arrival {
     /// The job it is for.

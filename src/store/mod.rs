@@ -28,8 +28,8 @@ pub use arrival::{Arrival, CallbackRecord, Changed, Heard, Judge, Judged, Share,
 pub use error::StoreError;
 pub use gate::{Gate, Pause};
 pub use outbox::{
-    ClaimedDelivery, DeliveryChanged, DeliveryClaim, DeliveryCounts, DeliveryFilter, Lane, Render, Rendering,
-    SinkRecord,
+    About, ClaimedDelivery, DeliveryChanged, DeliveryClaim, DeliveryCounts, DeliveryFilter, Lane, Render,
+    Rendering, SinkRecord,
 };
 
 /// Who a create call's idempotency key belongs to, and the key.
@@ -355,8 +355,9 @@ pub trait Store: Send + Sync + 'static {
     /// Durable events after `after`, oldest first.
     async fn events(&self, after: u64, limit: usize, filter: EventFilter) -> Result<EventPage, StoreError>;
 
-    /// Appends an event that is no change of a job to the log. Durable when it returns.
-    async fn log(&self, event: EventRecord) -> Result<(), StoreError>;
+    /// Appends an event that is no change of a job to the log, with the debts to sinks that it brings, all or nothing.
+    /// Durable when it returns.
+    async fn log(&self, event: EventRecord, deliveries: Vec<Delivery>) -> Result<(), StoreError>;
 
     /// The durable ends of the log.
     async fn bounds(&self) -> Result<LogBounds, StoreError>;

@@ -38,11 +38,18 @@ pub type Render = Arc<dyn Fn(&Rendering<'_>) -> Bytes + Send + Sync>;
 pub struct Rendering<'a> {
     /// The delivery, before it is claimed.
     pub delivery: &'a Delivery,
-    /// The job as it is.
+    /// The job that it is about.
+    pub about: Option<About<'a>>,
+}
+
+/// A job, as a body shows it.
+#[derive(Clone, Copy)]
+pub struct About<'a> {
+    /// As it is.
     pub job: &'a Job,
-    /// The job's request; empty where it has none.
+    /// Its request; empty where it has none.
     pub document: &'a [u8],
-    /// The job's deliveries.
+    /// Its deliveries.
     pub counts: DeliveryCounts,
 }
 
@@ -81,7 +88,7 @@ impl DeliveryFilter {
     /// Whether it lets the delivery through.
     #[must_use]
     pub fn takes(&self, delivery: &Delivery) -> bool {
-        self.job.is_none_or(|job| job == delivery.job_id)
+        self.job.is_none_or(|job| Some(job) == delivery.job_id)
             && self.lane.as_ref().is_none_or(|lane| *lane == delivery.lane)
             && self.state.is_none_or(|state| state == delivery.state)
     }

@@ -25,9 +25,13 @@ fn example_without_files() -> String {
     let example = uncommented_example();
     let text: String =
         example.lines().filter(|line| !is_file(line)).map(|line| line.to_owned() + "\n").collect();
-    let (before, bus) = text.split_once("[sinks.bus]").unwrap();
-    let (_, after) = bus.split_once("[sinks.lines]").unwrap();
-    if cfg!(feature = "nats") { text } else { format!("{before}[sinks.lines]{after}") }
+    let without = |text: String, section: &str, next: &str| {
+        let (before, rest) = text.split_once(section).unwrap();
+        let (_, after) = rest.split_once(next).unwrap();
+        format!("{before}{next}{after}")
+    };
+    let text = if cfg!(feature = "nats") { text } else { without(text, "[sinks.bus]", "[sinks.lines]") };
+    if cfg!(feature = "otel") { text } else { without(text, "[otel]", "[sandbox]") }
 }
 
 #[test]
@@ -106,7 +110,10 @@ fn every_key_can_be_set_by_its_variable_and_by_its_flag() {
         true => Setup::with(&format!("[sinks.app]{sinks}")),
         false => Setup::new(),
     };
-    let of_this_build = |key: &&str| cfg!(feature = "nats") || !key.starts_with("sinks.bus.");
+    let of_this_build = |key: &&str| match *key {
+        "otel.endpoint" => cfg!(feature = "otel"),
+        key => cfg!(feature = "nats") || !key.starts_with("sinks.bus."),
+    };
     for key in config::keys().filter(|key| !key.ends_with("_file")).filter(of_this_build) {
         let (section, name) = key.rsplit_once('.').unwrap();
         let value =

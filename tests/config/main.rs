@@ -10,6 +10,7 @@ use tempfile::TempDir;
 mod any_input;
 mod defaults;
 mod layers;
+mod otel;
 mod secrets;
 mod sinks;
 mod values;

@@ -4,9 +4,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use reelhook::{
-    lifecycle::{Answer, Attempt, DeliveryEvent, Duty, Event, Job, Report, RetryMode, StoredFile, Why},
+    lifecycle::{
+        Answer, Attempt, Delivery, DeliveryEvent, Duty, Event, EventId, EventKind, EventRecord, Job, Report,
+        RetryMode, StoredFile, Why,
+    },
     store::{DeliveryClaim, Insert, Rendering, Store},
 };
+use serde_json::json;
 
 use crate::{
     place::{Place, closed},
@@ -60,6 +64,7 @@ pub(crate) async fn seed(place: &Place) {
     store.callback(arrival(STRANGER, "stray", b"{}")).await.unwrap();
     store.keep("callback-secret", b"sesame".to_vec()).await.unwrap();
     outbox(&store).await;
+    silence(&store).await;
     // Last, so that its lease is not given back.
     step(&store, id(SENDING), &Event::Claimed(Duty::Submit), NOW).await;
     closed(store).await;
@@ -77,6 +82,14 @@ async fn outbox(store: &dyn Store) {
     // Claimed again, and that is not answered any more.
     let later = DeliveryClaim { now: waits.due_at.unwrap(), ..ask };
     assert_eq!(store.claim_deliveries(later).await.unwrap().len(), 1);
+}
+
+/// Owed to a sink, and about no job.
+async fn silence(store: &dyn Store) {
+    let (id, kind) = (EventId::new(NOW, &[9; 10]), EventKind::CallbackSilent);
+    let event = EventRecord { id, kind, time: NOW, job_id: None, revision: None, data: json!({}) };
+    let debts = Delivery::all(&event, None, &policy()).collect();
+    store.log(event, debts).await.unwrap();
 }
 
 async fn fetching(store: &dyn Store, n: u16) {

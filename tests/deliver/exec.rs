@@ -35,6 +35,7 @@ async fn a_program_gets_the_event_on_its_input_and_nothing_of_our_environment_bu
         "REELHOOK_EVENT_ID",
         "REELHOOK_EVENT_TYPE",
         "REELHOOK_JOB_ID",
+        "REELHOOK_TRACEPARENT",
     ];
     assert_eq!(names, expected);
     let Message { event_id, job_id, delivery_id, .. } = message();
@@ -44,6 +45,7 @@ async fn a_program_gets_the_event_on_its_input_and_nothing_of_our_environment_bu
         format!("REELHOOK_JOB_ID={}", job_id.unwrap()),
         format!("REELHOOK_DELIVERY_ID={delivery_id}"),
         "REELHOOK_ATTEMPT=2".to_owned(),
+        format!("REELHOOK_TRACEPARENT={}", crate::TRACE),
     ] {
         assert!(env.lines().any(|given| given == line), "{line} is not in {env}");
     }

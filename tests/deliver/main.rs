@@ -41,6 +41,9 @@ fn default_secret() -> SecretString {
     SigningKey::text(&[42; 32])
 }
 
+/// The context of a trace.
+const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
 fn message() -> Message {
     Message {
         event_id: EventId::new(Millis(1_700_000_000_000), &[1; 10]),
@@ -49,6 +52,7 @@ fn message() -> Message {
         job_id: Some(JobId::new(Millis(1_700_000_000_000), &[2; 10])),
         delivery_id: DeliveryId::new(Millis(1_700_000_000_000), &[3; 10]),
         attempt: 2,
+        trace: Some(TRACE.to_owned()),
         body: Bytes::from_static(br#"{"type":"job.succeeded","data":{"job":{"id":"job_1"}}}"#),
     }
 }

@@ -50,6 +50,7 @@ async fn an_event_is_in_the_stream_once_however_often_it_is_sent() {
     assert_eq!(stored.payload, message().body);
     let headers = stored.headers.as_ref().unwrap();
     assert_eq!(headers.get("Nats-Msg-Id").unwrap().as_str(), message().event_id.to_string());
+    assert_eq!(headers.get("traceparent").unwrap().as_str(), crate::TRACE);
     assert_eq!(headers.get("Content-Type").unwrap().as_str(), "application/cloudevents+json");
 }
 

@@ -41,6 +41,7 @@ async fn a_webhook_is_the_body_as_it_is_under_the_event_s_id_and_verifies() {
     assert_eq!(received.body, message().body);
     assert_eq!(received.headers["webhook-id"], message().event_id.to_string());
     assert_eq!(received.headers["content-type"], "application/json");
+    assert_eq!(received.headers["traceparent"], crate::TRACE);
     assert_eq!(received.headers["user-agent"], concat!("reelhook/", env!("CARGO_PKG_VERSION")));
     verify(&received, default_secret().expose_secret())
         .expect("the default secret signs what has none of its own");

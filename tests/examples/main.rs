@@ -111,6 +111,7 @@ async fn send(target: Target) -> Attempt {
         job_id: None,
         delivery_id: DeliveryId::new(Millis(1), &[1; 10]),
         attempt: 1,
+        trace: None,
         body: Bytes::from_static(BODY.as_bytes()),
     };
     sinks.get("app").unwrap().send(&message).await

@@ -2,17 +2,17 @@
 
 use proptest::prelude::*;
 use reelhook::lifecycle::{
-    Answer, Attempt, Delivery, DeliveryEvent, DeliveryPolicy, DeliveryState, Event, EventKind, JobId,
-    MAX_TRIES, Millis, Notify, NotifyFormat, Owed, SinkRule, SinkState,
+    Answer, Attempt, Delivery, DeliveryEvent, DeliveryPolicy, DeliveryState, Event, EventKind, EventRecord,
+    MAX_TRIES, Millis, Notify, NotifyFormat, SinkRule, SinkState,
 };
 
 use crate::support::{START, job, policy};
 
 fn owed() -> Delivery {
     let rule = SinkRule { name: "app".into(), events: vec![EventKind::Succeeded] };
-    let id = reelhook::lifecycle::EventId::new(START, &[1; 10]);
-    let event = Owed { id, kind: EventKind::Succeeded, job_id: JobId::new(START, &[2; 10]), time: START };
-    Delivery::owed(&rule, &event, &DeliveryPolicy::default()).unwrap()
+    let job = job(2, true);
+    let event = EventRecord { kind: EventKind::Succeeded, ..job.created_event() };
+    Delivery::owed(&rule, &event, Some(&job), &DeliveryPolicy::default()).unwrap()
 }
 
 fn attempt(answer: Answer) -> Attempt {
@@ -136,7 +136,7 @@ fn events_about_deliveries_are_no_change_of_the_job_and_owed_to_nobody() {
     let change =
         taken.step(&DeliveryEvent::Answered(attempt(FAILED), 2), START, &DeliveryPolicy::default()).unwrap();
     let said = change.event.unwrap();
-    assert_eq!((said.job_id, said.revision), (Some(taken.job_id), None));
+    assert_eq!((said.job_id, said.revision), (taken.job_id, None));
     assert_eq!(said.data["delivery_id"], taken.id.to_string());
 }
 

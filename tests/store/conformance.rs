@@ -60,6 +60,7 @@ macro_rules! conformance {
             a_kept_value_never_changes
             a_change_wakes_who_registered_before
             what_is_owed_is_found_by_its_lane_and_survives_reopening
+            what_is_owed_for_an_event_about_no_job_tells_what_the_event_has_to_tell
             a_delivery_is_claimed_once_however_many_ask
             every_try_sends_the_bytes_of_the_first
             a_foreign_answer_changes_nothing

@@ -48,7 +48,10 @@ pub(crate) fn policy() -> Arc<Policy> {
             give_up_after: 2_700_000,
         },
         fetch: FetchPolicy { attempts: 8, backoff: 2_000, max_backoff: 120_000, give_up_after: 86_400_000 },
-        sinks: vec![SinkRule { name: "app".into(), events: vec![EventKind::Canceled, EventKind::Failed] }],
+        sinks: vec![SinkRule {
+            name: "app".into(),
+            events: vec![EventKind::Canceled, EventKind::Failed, EventKind::CallbackSilent],
+        }],
         delivery: DeliveryPolicy::default(),
     })
 }

@@ -48,6 +48,9 @@ impl Exec {
         if let Some(job) = message.job_id {
             command.env("REELHOOK_JOB_ID", job.to_string());
         }
+        if let Some(trace) = &message.trace {
+            command.env("REELHOOK_TRACEPARENT", trace);
+        }
         command
             .env("REELHOOK_EVENT_ID", message.event_id.to_string())
             .env("REELHOOK_EVENT_TYPE", message.kind.name())

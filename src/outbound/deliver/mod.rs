@@ -44,6 +44,8 @@ pub struct Message {
     pub delivery_id: DeliveryId,
     /// Which try this is, from 1.
     pub attempt: u32,
+    /// The trace that it belongs to, as a W3C `traceparent`.
+    pub trace: Option<String>,
     /// The body in the form that the sink wants, the same bytes in every try.
     pub body: Bytes,
 }

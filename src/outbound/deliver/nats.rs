@@ -18,7 +18,7 @@ use tokio::sync::OnceCell;
 use url::Url;
 
 use super::{Message, Outcome, Way, content_type, span};
-use crate::{config::Format, lifecycle::Answer};
+use crate::{config::Format, lifecycle::Answer, spans::TRACEPARENT};
 
 /// A server, and what lets us in.
 pub(super) struct Address {
@@ -53,10 +53,13 @@ impl Nats {
             return Outcome::failed(format!("the connection to {server} is lost and being made anew"));
         }
         let subject = self.subject.replace("{type}", &message.kind.name());
-        let publish = PublishMessage::build()
+        let mut publish = PublishMessage::build()
             .message_id(message.event_id.to_string())
             .header("Content-Type", self.content_type)
             .payload(message.body.clone());
+        if let Some(trace) = &message.trace {
+            publish = publish.header(TRACEPARENT, trace.as_str());
+        }
         let acknowledged = match context.send_publish(subject.clone(), publish).await {
             Ok(acknowledgement) => acknowledgement.await,
             Err(error) => Err(error),

@@ -84,6 +84,7 @@ mod tests {
             job_id: None,
             delivery_id: DeliveryId::new(Millis(1), &[1; 10]),
             attempt: 1,
+            trace: None,
             body: body.into(),
         }
     }

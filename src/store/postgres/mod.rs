@@ -173,8 +173,8 @@ impl Store for PostgresStore {
         self.logged(after, limit, &filter).await
     }
 
-    async fn log(&self, event: EventRecord) -> Result<(), StoreError> {
-        self.note(&event).await
+    async fn log(&self, event: EventRecord, deliveries: Vec<Delivery>) -> Result<(), StoreError> {
+        self.note(&event, &deliveries).await
     }
 
     async fn bounds(&self) -> Result<LogBounds, StoreError> {

@@ -17,7 +17,7 @@ use crate::{
         Millis, Notify, Policy, SinkState, is_notify_lane,
     },
     store::{
-        ClaimedDelivery, DeliveryChanged, DeliveryClaim, DeliveryCounts, Lane, Rendering, SinkRecord,
+        About, ClaimedDelivery, DeliveryChanged, DeliveryClaim, DeliveryCounts, Lane, Rendering, SinkRecord,
         StoreError,
     },
 };
@@ -53,16 +53,18 @@ impl Due {
         if let (Some(body), None) = (&self.body, self.delivery.notify) {
             return Ok((body.clone(), None));
         }
-        let Some(job) = &self.job else {
+        if self.delivery.job_id.is_some() && self.job.is_none() {
             return Err("the record of its job is gone or damaged".to_owned());
-        };
-        let notify = self.delivery.notify.map(|at| job.notify.get(usize::from(at)).cloned());
+        }
+        let named = |at: u8| self.job.as_ref().and_then(|job| job.notify.get(usize::from(at)).cloned());
+        let notify = self.delivery.notify.map(named);
         if notify == Some(None) {
             return Err("its job does not name the URL any more".to_owned());
         }
         let render = || {
-            let Self { delivery, document, counts, .. } = self;
-            (ask.render)(&Rendering { delivery, job, document, counts: *counts })
+            let Self { delivery, job, document, counts, .. } = self;
+            let about = job.as_ref().map(|job| About { job, document, counts: *counts });
+            (ask.render)(&Rendering { delivery, about })
         };
         Ok((self.body.clone().unwrap_or_else(render), notify.flatten()))
     }

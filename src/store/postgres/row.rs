@@ -107,7 +107,7 @@ impl EventRow {
 pub(super) struct DeliveryRow {
     id: Uuid,
     revision: u64,
-    job_id: Uuid,
+    job_id: Option<Uuid>,
     lane: String,
     state: &'static str,
     due_at: Option<Millis>,
@@ -124,7 +124,7 @@ impl DeliveryRow {
         Ok(Self {
             id: outbox::key(delivery.id),
             revision: delivery.revision,
-            job_id: uuid(delivery.job_id),
+            job_id: delivery.job_id.map(uuid),
             lane: column(&delivery.lane),
             state: outbox::state_name(delivery.state),
             due_at: delivery.due_at,

@@ -8,7 +8,7 @@ use super::{
     row::{self, Verdict},
 };
 use crate::{
-    lifecycle::{Change, EventRecord, JobId},
+    lifecycle::{Change, Delivery, EventRecord, JobId},
     store::{Exceeded, Insert, Inserted, Limits, Replaced, StoreError},
 };
 
@@ -88,13 +88,16 @@ impl PostgresStore {
         })
     }
 
-    /// Appends an event about no job to the log. When the answer is lost it is asked for again: it is known by its id.
-    pub(super) async fn note(&self, event: &EventRecord) -> Result<(), StoreError> {
-        let event = self.writer.events(std::slice::from_ref(event))?;
-        match self.link.ask(&format!("SELECT log_events({event})")).await {
+    /// Appends an event about no job to the log, with what is owed for it. When the answer is lost it is asked for again: it
+    /// is known by its id.
+    pub(super) async fn note(&self, event: &EventRecord, owed: &[Delivery]) -> Result<(), StoreError> {
+        let (event, debts) = (self.writer.events(std::slice::from_ref(event))?, row::deliveries(owed)?);
+        let sql = format!("SELECT log_events({event}); SELECT owe_deliveries({debts})");
+        match self.link.ask(&sql).await {
             Err(trouble) if !trouble.violates("events_pkey") => return Err(trouble.into()),
             _ => {}
         }
+        self.owes(!owed.is_empty());
         self.log.wrote();
         self.board.wake();
         Ok(())

@@ -293,9 +293,14 @@ impl Store for SledStore {
         self.reading(move |tree| read::events(tree, after, newest, limit, &filter)).await
     }
 
-    async fn log(&self, event: EventRecord) -> Result<(), StoreError> {
+    async fn log(&self, event: EventRecord, deliveries: Vec<Delivery>) -> Result<(), StoreError> {
+        let owed = deliveries.iter().map(outbox::Encoded::of).collect::<Result<Vec<_>, _>>()?;
         self.space.for_work_under_way()?;
-        self.committer.judge(move |txn| outbox::log(txn, &event)).await
+        let write = move |txn: &mut txn::Txn| {
+            outbox::log(txn, &event)?;
+            outbox::add(txn, &owed)
+        };
+        self.committer.judge(write).await
     }
 
     async fn bounds(&self) -> Result<LogBounds, StoreError> {

@@ -17,7 +17,7 @@ use crate::{
         Delivery, DeliveryEvent, DeliveryId, DeliveryPolicy, DeliveryState, EventRecord, Job, JobId, Millis,
         SinkState, is_notify_lane,
     },
-    store::{ClaimedDelivery, DeliveryChanged, DeliveryClaim, DeliveryCounts, Rendering, StoreError},
+    store::{About, ClaimedDelivery, DeliveryChanged, DeliveryClaim, DeliveryCounts, Rendering, StoreError},
 };
 
 /// Deliveries that one request of a long sweep handles.
@@ -70,8 +70,10 @@ pub(super) fn store(txn: &mut Txn, old: Option<&Delivery>, new: &Encoded) -> Res
         (true, false) => txn.unmark(&keys::delivery_lease(id)),
         _ => {}
     }
-    if old.is_none_or(|old| old.state != delivery.state) {
-        txn.put_raw(&keys::of_job(delivery.job_id, id), &[delivery.state as u8]);
+    if let Some(job) = delivery.job_id
+        && old.is_none_or(|old| old.state != delivery.state)
+    {
+        txn.put_raw(&keys::of_job(job, id), &[delivery.state as u8]);
     }
     txn.state.tally.owes(old.map(|old| old.state), Some(delivery.state));
     Ok(())
@@ -132,29 +134,37 @@ fn prepare(txn: &mut Txn, delivery: &Delivery, ask: &DeliveryClaim) -> Result<Pr
     if let (Some(body), None) = (&kept, delivery.notify) {
         return Ok(Ok((body.clone(), None)));
     }
-    let Some(job) = job(txn, delivery.job_id)? else {
+    let job = delivery.job_id.map(|id| job(txn, id)).transpose()?;
+    if job == Some(None) {
         return Ok(Err("the record of its job is gone or damaged".to_owned()));
-    };
-    let notify = delivery.notify.map(|at| job.notify.get(usize::from(at)).cloned());
+    }
+    let job = job.flatten();
+    let named = |at: u8| job.as_ref().and_then(|job| job.notify.get(usize::from(at)).cloned());
+    let notify = delivery.notify.map(named);
     if notify == Some(None) {
         return Ok(Err("its job does not name the URL any more".to_owned()));
     }
     let body = match kept {
         Some(body) => body,
         None => {
-            let document = value::read(txn, &keys::document(job.id)).ok().flatten();
-            let rendering = Rendering {
-                delivery,
-                job: &job,
-                document: document.as_deref().unwrap_or_default(),
-                counts: counts(txn, job.id)?,
-            };
-            let body = (ask.render)(&rendering);
+            let body = body(txn, delivery, job.as_ref(), ask)?;
             txn.put_new(&key, &body);
             body
         }
     };
     Ok(Ok((body, notify.flatten())))
+}
+
+fn body(
+    source: &impl Source,
+    delivery: &Delivery,
+    job: Option<&Job>,
+    ask: &DeliveryClaim,
+) -> Result<Bytes, StoreError> {
+    let Some(job) = job else { return Ok((ask.render)(&Rendering { delivery, about: None })) };
+    let document = value::read(source, &keys::document(job.id)).ok().flatten();
+    let (document, counts) = (document.as_deref().unwrap_or_default(), counts(source, job.id)?);
+    Ok((ask.render)(&Rendering { delivery, about: Some(About { job, document, counts }) }))
 }
 
 fn job(source: &impl Source, id: JobId) -> Result<Option<Job>, StoreError> {

@@ -298,7 +298,7 @@ pub(crate) async fn an_event_about_no_job_is_numbered_among_the_others(place: &d
     let id = EventId::new(NOW, &[3; 10]);
     let kind = EventKind::CallbackSilent;
     let event = EventRecord { id, kind, time: NOW, job_id: None, revision: None, data: json!({}) };
-    store.log(event.clone()).await.unwrap();
+    store.log(event.clone(), Vec::new()).await.unwrap();
     put(&*store, job(2)).await;
     let store = place.reopen(store).await;
     let page = store.events(0, 10, EventFilter::default()).await.unwrap();

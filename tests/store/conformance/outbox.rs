@@ -9,10 +9,10 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use reelhook::{
     lifecycle::{
-        Answer, Attempt, Delivery, DeliveryEvent, DeliveryId, DeliveryState, Event, EventKind, Millis,
-        Notify, NotifyFormat,
+        Answer, Attempt, Delivery, DeliveryEvent, DeliveryId, DeliveryState, Event, EventId, EventKind,
+        EventRecord, Millis, Notify, NotifyFormat,
     },
-    store::{ClaimedDelivery, DeliveryClaim, DeliveryFilter, EventFilter, Store},
+    store::{About, ClaimedDelivery, DeliveryClaim, DeliveryFilter, EventFilter, Store},
 };
 
 use crate::support::*;
@@ -23,7 +23,10 @@ const DAY: i64 = 86_400_000;
 
 fn ask(lane: &str, max: usize, now: Millis) -> DeliveryClaim {
     let render = |what: &reelhook::store::Rendering<'_>| {
-        Bytes::from(format!("{} as of {}", what.job.id, what.job.revision))
+        Bytes::from(match what.about {
+            Some(About { job, .. }) => format!("{} as of {}", job.id, job.revision),
+            None => what.delivery.data.as_ref().unwrap().to_string(),
+        })
     };
     DeliveryClaim { lane: lane.into(), max, now, policy: policy(), render: Arc::new(render) }
 }
@@ -68,6 +71,30 @@ pub(crate) async fn what_is_owed_is_found_by_its_lane_and_survives_reopening(pla
     assert_eq!(store.counts().await.unwrap().owed, 3);
     let counts = store.delivery_counts(id(2)).await.unwrap();
     assert_eq!((counts.total, counts.pending), (1, 1));
+}
+
+pub(crate) async fn what_is_owed_for_an_event_about_no_job_tells_what_the_event_has_to_tell(
+    place: &dyn Place,
+) {
+    let store = place.open().await;
+    let (kind, data) = (EventKind::CallbackSilent, serde_json::json!({ "since": 7 }));
+    let event =
+        EventRecord { id: EventId::new(NOW, &[3; 10]), kind, time: NOW, job_id: None, revision: None, data };
+    let debts: Vec<Delivery> = Delivery::all(&event, None, &policy()).collect();
+    store.log(event.clone(), debts.clone()).await.unwrap();
+    assert_eq!(store.counts().await.unwrap().owed, 1);
+    let store = place.reopen(store).await;
+    assert_eq!(store.deliveries(DeliveryFilter::default(), None, 9).await.unwrap().items, debts);
+    let first = take(&*store, NOW).await.remove(0);
+    assert_eq!((&*first.body, first.delivery.job_id), (&br#"{"since":7}"#[..], None));
+    let failed = answer(&*store, &first.delivery, FAILED, NOW).await.unwrap();
+    let store = place.reopen(store).await;
+    let again = take(&*store, failed.due_at.unwrap()).await.remove(0);
+    assert_eq!((&again.body, again.delivery.event_id), (&first.body, event.id));
+    answer(&*store, &again.delivery, Answer::Delivered, NOW).await.unwrap();
+    let expected = [EventKind::DeliveryFailed, EventKind::DeliverySucceeded];
+    assert_eq!(kinds(&*store, EventFilter::default()).await, expected);
+    assert_eq!(store.counts().await.unwrap().owed, 0);
 }
 
 pub(crate) async fn a_delivery_is_claimed_once_however_many_ask(place: &dyn Place) {
@@ -165,9 +192,10 @@ pub(crate) async fn tries_are_told_in_the_log_and_in_the_timeline_of_their_job(p
     let store = place.reopen(store).await;
     let expected = [EventKind::DeliveryFailed, EventKind::DeliverySucceeded];
     assert_eq!(kinds(&*store, EventFilter::default()).await, expected);
-    let of_job = EventFilter { job: Some(claimed.job_id), ..EventFilter::default() };
+    let job = claimed.job_id.unwrap();
+    let of_job = EventFilter { job: Some(job), ..EventFilter::default() };
     assert_eq!(kinds(&*store, of_job).await, expected);
-    assert_eq!(get(&*store, claimed.job_id).await.revision, 2, "the job itself is as it was");
+    assert_eq!(get(&*store, job).await.revision, 2, "the job itself is as it was");
 }
 
 pub(crate) async fn a_used_up_delivery_stays_and_can_be_replayed(place: &dyn Place) {
@@ -259,12 +287,12 @@ pub(crate) async fn deliveries_are_listed_newest_first_and_filtered(place: &dyn 
         step(&*store, id(n), &Event::Cancel, NOW.plus(i64::from(n))).await;
     }
     let page = store.deliveries(DeliveryFilter::default(), None, 2).await.unwrap();
-    assert_eq!(page.items.iter().map(|item| item.job_id).collect::<Vec<_>>(), [id(5), id(4)]);
+    assert_eq!(page.items.iter().map(|item| item.job_id).collect::<Vec<_>>(), [Some(id(5)), Some(id(4))]);
     let before = page.read_to.map(DeliveryId::from_bytes);
     let rest = store.deliveries(DeliveryFilter::default(), before, 9).await.unwrap();
     assert_eq!((page.more, rest.items.len(), rest.more), (true, 3, false));
     let of_job = DeliveryFilter { job: Some(id(2)), ..DeliveryFilter::default() };
-    assert_eq!(store.deliveries(of_job, None, 9).await.unwrap().items[0].job_id, id(2));
+    assert_eq!(store.deliveries(of_job, None, 9).await.unwrap().items[0].job_id, Some(id(2)));
     let other = DeliveryFilter { lane: Some("other".into()), ..DeliveryFilter::default() };
     assert!(store.deliveries(other, None, 9).await.unwrap().items.is_empty());
 }

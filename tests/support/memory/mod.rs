@@ -388,8 +388,8 @@ impl Store for MemoryStore {
         self.read(|inner| read::events(&inner.tables, after, inner.durable, limit, &filter)).await
     }
 
-    async fn log(&self, event: EventRecord) -> Result<(), StoreError> {
-        self.judge(false, |tables| tables.log_alone(event)).await
+    async fn log(&self, event: EventRecord, deliveries: Vec<Delivery>) -> Result<(), StoreError> {
+        self.judge(false, |tables| tables.log_alone(event, deliveries)).await
     }
 
     async fn bounds(&self) -> Result<LogBounds, StoreError> {

@@ -6,7 +6,7 @@ use reelhook::{
         Delivery, DeliveryEvent, DeliveryId, DeliveryState, JobId, Millis, Policy, SinkState, is_notify_lane,
     },
     store::{
-        ClaimedDelivery, DeliveryChanged, DeliveryClaim, DeliveryCounts, DeliveryFilter, Lane, Page,
+        About, ClaimedDelivery, DeliveryChanged, DeliveryClaim, DeliveryCounts, DeliveryFilter, Lane, Page,
         Rendering, SinkRecord,
     },
 };
@@ -74,19 +74,19 @@ impl Tables {
         delivery: &Delivery,
         ask: &DeliveryClaim,
     ) -> Result<(Bytes, Option<reelhook::lifecycle::Notify>), String> {
-        let row =
-            self.jobs.get(&delivery.job_id).cloned().ok_or("the record of its job is gone or damaged")?;
-        let notify = delivery.notify.and_then(|at| row.job.notify.get(usize::from(at)).cloned());
+        let row = delivery.job_id.map(|id| self.jobs.get(&id).cloned());
+        let row = row.map(|row| row.ok_or("the record of its job is gone or damaged")).transpose()?;
+        let named = |at: u8| row.as_ref()?.job.notify.get(usize::from(at)).cloned();
+        let notify = delivery.notify.and_then(named);
         if let Some(body) = self.bodies.get(&delivery.id) {
             return Ok((body.clone(), notify));
         }
-        let rendering = Rendering {
-            delivery,
+        let about = row.as_ref().map(|row| About {
             job: &row.job,
             document: row.document.as_deref().unwrap_or_default(),
             counts: self.delivery_counts(row.job.id),
-        };
-        let body = (ask.render)(&rendering);
+        });
+        let body = (ask.render)(&Rendering { delivery, about });
         self.bodies.put(delivery.id, body.clone());
         Ok((body, notify))
     }
@@ -128,7 +128,7 @@ impl Tables {
 
     pub(crate) fn delivery_counts(&self, job: JobId) -> DeliveryCounts {
         let mut counts = DeliveryCounts::default();
-        let of_job = self.deliveries.iter().filter(|(_, delivery)| delivery.job_id == job);
+        let of_job = self.deliveries.iter().filter(|(_, delivery)| delivery.job_id == Some(job));
         of_job.for_each(|(_, delivery)| counts.add(delivery.state));
         counts
     }

@@ -299,9 +299,10 @@ impl Tables {
         self.jobs.put(row.job.id, Arc::new(row));
     }
 
-    /// Appends an event that is no change of a job.
-    pub(crate) fn log_alone(&mut self, event: EventRecord) -> Result<(), StoreError> {
+    /// Appends an event that is no change of a job, with what is owed for it.
+    pub(crate) fn log_alone(&mut self, event: EventRecord, owed: Vec<Delivery>) -> Result<(), StoreError> {
         self.log(event);
+        owed.into_iter().for_each(|owed| self.deliveries.put(owed.id, owed));
         Ok(())
     }
 
