@@ -262,6 +262,9 @@ pub struct Job {
     /// Who is told of it beside the sinks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notify: Vec<Notify>,
+    /// When its files were removed from the archive, after their time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files_removed_at: Option<Millis>,
     /// Fields of a newer version, carried along.
     #[serde(flatten)]
     pub other: Map<String, Value>,
@@ -295,6 +298,7 @@ impl Job {
             notices: new.notices,
             trouble: None,
             notify: new.notify,
+            files_removed_at: None,
             other: Map::new(),
         }
     }
@@ -402,6 +406,7 @@ impl Job {
         must(self.lease.is_none() || sending || with_task, "only a call to the outside is claimed")?;
         must(!with_task || self.task.is_some(), "awaiting and fetching have a task")?;
         must(!idle || self.trouble.is_none(), "only a job that goes on by itself has trouble")?;
+        must(settled || self.files_removed_at.is_none(), "only a settled job's files are removed")?;
         must(settled == self.times.finished_at.is_some(), "a job has an end exactly when it is settled")?;
         if let Phase::Settled { outcome: Outcome::Stored { files } } = &self.phase {
             must(!files.is_empty(), "stored has files")?;
