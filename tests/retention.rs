@@ -11,7 +11,10 @@ use reelhook::{
     app::{Addresses, App},
     clock::Clock,
     config::{self, Config},
-    lifecycle::{EventKind, Job, JobId, Millis, NewJob, Outcome, Phase, SinkRule, StoredFile, Why},
+    lifecycle::{
+        Event, EventId, EventKind, EventRecord, Job, JobId, Millis, NewJob, Outcome, Phase, SinkRule,
+        StoredFile, Why,
+    },
     outbound::archive::Archive,
     runner::{Kind, Retainer, RetentionError, Round},
     store::{Insert, Limits, Store, StoreError, sled::SledStore},
@@ -254,10 +257,16 @@ async fn a_store_that_forgot_passes_its_check_and_moves_to_another() {
         }
         shelf.put(job, false).await;
     }
+    // Its end is swept, and what was told of it later is not.
+    let owing = shelf.put(Job::new(JobId::new(NOW, &[6; 10]), NOW, NewJob::default()), true).await;
+    shelf.app.apply(owing.id, &Event::Cancel).await.unwrap();
     shelf.clock.advance(DAY * 2);
-    shelf.stored(7, false).await;
+    let now = shelf.app.now();
+    let told = EventRecord { id: EventId::new(now, &[6; 10]), time: now, ..owing.created_event() };
+    shelf.app.store().log(told).await.unwrap();
+    shelf.put(Job::new(JobId::new(now, &[7; 10]), now, NewJob::default()), false).await;
     let round = shelf.round().await;
-    assert_eq!((count(&round, Kind::Jobs), count(&round, Kind::Events)), (4, 5));
+    assert_eq!((count(&round, Kind::Jobs), count(&round, Kind::Events)), (4, 7));
     let booked = shelf.app.store().booked(NOW).await.unwrap();
     assert_eq!(booked.day, 50, "money that was spent stays spent");
     let Shelf { dir, app, retainer, .. } = shelf;
@@ -267,6 +276,10 @@ async fn a_store_that_forgot_passes_its_check_and_moves_to_another() {
 
     let findings = |config: &config::Store| reelhook::store::sled::check(config, None).unwrap().findings;
     assert_eq!(findings(&config.store), []);
+    let mut saved = Vec::new();
+    reelhook::store::sled::recover(&config.store, None, &[], "kling-3", now, &mut saved).unwrap();
+    let saved = String::from_utf8(saved).unwrap();
+    assert!(!saved.contains("job.canceled"), "what was swept is not told again: {saved}");
     let mut lines = Vec::new();
     let now = NOW.plus(3 * 86_400_000);
     reelhook::store::sled::export(&config.store, None, true, now, &mut lines).unwrap();
@@ -275,7 +288,7 @@ async fn a_store_that_forgot_passes_its_check_and_moves_to_another() {
     reelhook::store::sled::import(&copy, &lines[..], now, &policy).unwrap();
     assert_eq!(findings(&copy), []);
     let store = SledStore::open(&copy, now, &policy).unwrap();
-    assert_eq!(store.bounds().await.unwrap().oldest, 6);
+    assert_eq!(store.bounds().await.unwrap().oldest, 8);
     assert_eq!(store.booked(NOW).await.unwrap().day, 50);
     closed(&store).await.unwrap();
 }
@@ -295,6 +308,7 @@ fn told<'a>(answer: &'a Value, kind: &str) -> &'a Value {
 async fn over_http_a_preview_shows_what_a_round_removes_and_removed_files_are_said_to_be() {
     let mut world = World::with(|config| {
         config.retention.videos = Some(Duration::from_millis(1));
+        config.retention.events = Some(Duration::from_millis(1));
         config.callback.keep_bodies = Some(Duration::from_millis(1));
     })
     .await;
@@ -323,6 +337,11 @@ async fn over_http_a_preview_shows_what_a_round_removes_and_removed_files_are_sa
         let problem: Value = answer.json().await.unwrap();
         assert_eq!(problem["code"], "file-removed");
     }
+    let stream = world.http.get(world.url("/v1/events")).header("accept", "text/event-stream");
+    let mut stream = stream.header("last-event-id", "0").send().await.unwrap();
+    let first = String::from_utf8(stream.chunk().await.unwrap().unwrap().to_vec()).unwrap();
+    assert!(first.contains("event: reset") && first.contains("\"oldest\""), "{first}");
+    drop(stream);
     let text = world.http.get(world.url("/metrics")).send().await.unwrap().text().await.unwrap();
     assert!(text.contains("reelhook_retention_removed_total{kind=\"videos\"} 1\n"), "counted");
     world.stop_server().await;

@@ -39,7 +39,7 @@ kinds! {
     FORBIDDEN "forbidden" FORBIDDEN false "Not allowed"
         "The key is good but lacks the scope that the route needs; or a signed link is wrong or has expired; or the server runs without keys, where requests are only taken from this machine and from its own pages, so that no foreign web page can spend credits.";
     JOB_NOT_FOUND "job-not-found" NOT_FOUND false "There is no such job"
-        "The id is not one of a job that this server knows. Jobs are forgotten after `[retention] jobs`.";
+        "The id is not one of a job that this server knows. Jobs are forgotten after `[retention] jobs`, and their `Idempotency-Key` with them: sent again, it makes a new job.";
     IDEMPOTENCY_KEY_REUSED "idempotency-key-reused" UNPROCESSABLE_ENTITY false "The Idempotency-Key belongs to another request"
         "The same `Idempotency-Key` was sent before with another body. The first job stands; nothing was created or spent now. Use a new key for a new job.";
     BUDGET_EXCEEDED "budget-exceeded" PAYMENT_REQUIRED false "The budget does not allow it"

@@ -39,6 +39,7 @@ impl Retain for PostgresStore {
     async fn forget(&self, jobs: Vec<(JobId, u64)>) -> Result<Vec<JobId>, StoreError> {
         let mut forgotten = Vec::new();
         for (id, revision) in jobs {
+            self.requests.forget(id);
             let sql = format!("SELECT forget_job('{}', {revision}) AS gone", row::uuid(id));
             let row = self.link.ask_one(&sql).await?;
             if row.try_get("gone").map_err(Trouble::from)? {

@@ -5,8 +5,8 @@ use reelhook::{
         Answer, CallbackId, DeliveryState, Event, EventKind, Job, JobId, Millis, Phase, Reservation, Why,
     },
     store::{
-        CallbackFilter, DeliveryFilter, EventFilter, Inserted, Litter, LogBounds, Retain as _, Store, Sweep,
-        Swept, Verdict,
+        CallbackFilter, DeliveryFilter, EventFilter, Inserted, Litter, LogBounds, Store, Sweep, Swept,
+        Verdict,
     },
 };
 
