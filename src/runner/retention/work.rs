@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use metrics::counter;
 
-use super::{Kind, Removal, Retainer, RetentionError, Round};
+use super::{Kind, Retainer, RetentionError, Round};
 use crate::{
     lifecycle::{Event, Job, JobId, Millis, Past, cutoff},
     store::{Litter, StoreError, Sweep, Swept},
