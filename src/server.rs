@@ -30,7 +30,7 @@ use crate::{
         egress::Guard,
         upstream::Upstream,
     },
-    runner::{Calls, Running},
+    runner::{Calls, Retainer, Running},
     store::{
         Store, StoreError,
         sled::{self, Restored, SledStore},
@@ -117,11 +117,13 @@ impl Server {
         let streams = CancellationToken::new();
         let ready = Arc::new(AtomicBool::new(false));
         let keys = Keys::load(&config)?;
+        let retainer = Arc::new(Retainer::new(Arc::clone(&app), Arc::clone(&archive)));
         let context = Arc::new(Context {
             app: Arc::clone(&app),
             archive: Arc::clone(&archive),
             guard,
             sinks: Arc::clone(&sinks),
+            retainer: Arc::clone(&retainer),
             keys,
             feed: Feed::start(Arc::clone(&app), streams.clone()),
             stop: streams.clone(),
@@ -130,7 +132,7 @@ impl Server {
         let servers =
             [inbound::serve_api(api, Arc::clone(&context))?, inbound::serve_callbacks(callback, context)?];
         // Last: a server that does not start has sent nothing to anybody.
-        let calls = Calls { upstream, downloader, archive: Arc::clone(&archive), sinks };
+        let calls = Calls { upstream, downloader, archive: Arc::clone(&archive), sinks, retainer };
         let lanes = Running::start(Arc::clone(&app), calls);
         tokio::spawn(watch_disks(Arc::clone(&store), archive, streams.clone()));
         let listeners = servers.map(|server| (server.handle(), tokio::spawn(server))).into();

@@ -11,7 +11,10 @@ pub fn remarks(job: &Job, pause: Option<&str>) -> Vec<String> {
     let told = |trouble: &&String| pause.is_none_or(|why| !trouble.contains(why));
     let trouble =
         job.trouble.iter().filter(told).map(|why| format!("The last attempt did not succeed: {why}."));
-    state(job, pause).into_iter().chain(trouble).chain(job.notices.iter().cloned()).collect()
+    let removed = job.files_removed_at.map(|at| {
+        format!("Its files were removed from storage at {}, after `[retention] videos`.", instant(at))
+    });
+    state(job, pause).into_iter().chain(trouble).chain(removed).chain(job.notices.iter().cloned()).collect()
 }
 
 fn state(job: &Job, pause: Option<&str>) -> Option<String> {

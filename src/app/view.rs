@@ -93,6 +93,8 @@ struct FileView {
     bytes: u64,
     sha256: String,
     content_type: String,
+    /// It is not in storage any more since then.
+    removed_at: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -179,6 +181,7 @@ fn file_view(job: &Job, file: &StoredFile, viewer: &Viewer) -> FileView {
         bytes: file.bytes,
         sha256: file.sha256.clone(),
         content_type: file.content_type.clone(),
+        removed_at: time_of(job.files_removed_at),
     }
 }
 

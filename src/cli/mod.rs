@@ -26,6 +26,7 @@ mod openapi;
 mod output;
 mod page;
 mod progress;
+mod retention;
 mod sandbox;
 mod serve;
 mod sinks;
@@ -84,6 +85,8 @@ enum Command {
     Sinks(sinks::Args),
     /// Send a sample event, to an app or a sink; nothing is spent
     Trigger(trigger::Args),
+    /// Remove what is past its time now, or show what that would be
+    Retention(retention::Args),
     /// Show whether the server is well, and its figures
     Status(status::Args),
     /// Make, list and revoke API keys
@@ -135,6 +138,7 @@ async fn run(cli: Cli, output: &Output) -> Result<(), Failure> {
         Command::Deliveries(args) => deliveries::run(args, connection, output).await,
         Command::Sinks(args) => sinks::run(args, connection, output).await,
         Command::Trigger(args) => trigger::run(args, connection, output).await,
+        Command::Retention(args) => retention::run(args, connection, output).await,
         Command::Status(args) => status::run(args, connection, output).await,
         Command::Keys(args) => keys::run(args, output),
         Command::Config(args) => config::run(args, output),

@@ -12,8 +12,8 @@ use tracing_subscriber::EnvFilter;
 use url::Url;
 
 use super::{
-    Api, Auth, Budget, Callback, Config, Database, Download, Egress, Log, LogFormat, Poll, Sandbox, Server,
-    Storage, Store, Upstream,
+    Api, Auth, Budget, Callback, Config, Database, Download, Egress, Log, LogFormat, Poll, Retention,
+    Sandbox, Server, Storage, Store, Upstream,
     file::{self, File},
     otel, relations,
     report::{Origin, Problem},
@@ -100,6 +100,7 @@ pub(super) fn config(c: &mut Checker<'_>, file: &File) -> Config {
         egress: egress(c, &file.egress),
         budget: budget(c, &file.budget),
         pricing: pricing(c, &file.pricing.kling_3),
+        retention: retention(c, &file.retention),
         api: api(c, &file.api),
         log: log(c, &file.log),
         otel: otel::otel(c, &file.otel),
@@ -204,6 +205,7 @@ fn callback(c: &mut Checker<'_>, f: &file::Callback) -> Callback {
         public_url: f.public_url.as_ref().and_then(|url| c.base_url("callback.public_url", url)),
         body_limit: c.size("callback.body_limit", &f.body_limit, ByteSize::kib(1)..=ByteSize::mib(16))
             as usize,
+        keep_bodies: keep(c, "callback.keep_bodies", &f.keep_bodies),
         secrets: c.secrets("callback.secrets", &f.secrets, &f.secrets_file),
         signature,
         signature_secrets: c.secrets(
@@ -321,6 +323,21 @@ fn pricing(c: &mut Checker<'_>, f: &file::Rates) -> Pricing {
         pro_silent: c.integer("pricing.kling-3.pro_silent", f.pro_silent, rate.clone()),
         pro_sound: c.integer("pricing.kling-3.pro_sound", f.pro_sound, rate),
     }
+}
+
+fn retention(c: &mut Checker<'_>, f: &file::Retention) -> Retention {
+    Retention {
+        videos: keep(c, "retention.videos", &f.videos),
+        jobs: keep(c, "retention.jobs", &f.jobs),
+        events: keep(c, "retention.events", &f.events),
+        deliveries: keep(c, "retention.deliveries", &f.deliveries),
+    }
+}
+
+/// How long something is kept; 0 is for ever.
+fn keep(c: &mut Checker<'_>, key: &str, text: &str) -> Option<Duration> {
+    let limit = c.duration(key, text, Duration::ZERO..=3_650 * DAY);
+    (limit > Duration::ZERO).then_some(limit)
 }
 
 fn api(c: &mut Checker<'_>, f: &file::Api) -> Api {

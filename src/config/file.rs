@@ -22,6 +22,7 @@ pub(super) struct File {
     pub(super) egress: Egress,
     pub(super) budget: Budget,
     pub(super) pricing: Pricing,
+    pub(super) retention: Retention,
     pub(super) api: Api,
     pub(super) log: Log,
     pub(super) otel: Otel,
@@ -88,6 +89,7 @@ pub(super) struct Callback {
     pub(super) listen: String,
     pub(super) public_url: Option<String>,
     pub(super) body_limit: String,
+    pub(super) keep_bodies: String,
     #[serde(serialize_with = "redacted_list")]
     pub(super) secrets: Option<Vec<SecretString>>,
     pub(super) secrets_file: Option<PathBuf>,
@@ -213,6 +215,15 @@ pub(super) struct Rates {
     pub(super) std_sound: i64,
     pub(super) pro_silent: i64,
     pub(super) pro_sound: i64,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Retention {
+    pub(super) videos: String,
+    pub(super) jobs: String,
+    pub(super) events: String,
+    pub(super) deliveries: String,
 }
 
 #[derive(Debug, Deserialize, Serialize)]

@@ -64,6 +64,8 @@ pub struct Config {
     pub budget: Budget,
     /// Rates in credits per second of video.
     pub pricing: Pricing,
+    /// How long is kept what has ended.
+    pub retention: Retention,
     /// Limits of the API.
     pub api: Api,
     /// What is logged and how.
@@ -143,6 +145,8 @@ pub struct Callback {
     pub public_url: Option<Url>,
     /// Largest callback body in bytes, 1 KiB to 16 MiB.
     pub body_limit: usize,
+    /// How long bodies are kept, 1 ms to 3,650 d; `None`: as long as their entry of the log.
+    pub keep_bodies: Option<Duration>,
     /// Keys of the tokens in callback URLs, newest first; empty: made and kept in the store.
     pub secrets: Vec<SecretString>,
     /// How callbacks are signed.
@@ -313,6 +317,19 @@ pub struct Budget {
     pub monthly_credits: u64,
     /// For one job.
     pub per_job_credits: u64,
+}
+
+/// `[retention]`: how long is kept what has ended, each 1 ms to 3,650 d; `None`: for ever.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Retention {
+    /// Files of a job, from its end; at most `jobs`, unless they are kept for ever.
+    pub videos: Option<Duration>,
+    /// A job with all that belongs to it, from its end.
+    pub jobs: Option<Duration>,
+    /// Entries of the event log and of the log of callbacks.
+    pub events: Option<Duration>,
+    /// Deliveries that are over.
+    pub deliveries: Option<Duration>,
 }
 
 /// `[api]`: limits of the API.

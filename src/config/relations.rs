@@ -13,6 +13,7 @@ pub(super) fn check(c: &mut Checker<'_>, config: &Config) {
     upstream(c, config);
     callback(c, config);
     times(c, config);
+    retention(c, config);
     let (videos, state) = (&config.storage.root, &config.store.path);
     let apart = config.database.is_some() || !videos.starts_with(state) && !state.starts_with(videos);
     c.relation("storage.url", "store.url", apart, "must be a folder apart from");
@@ -75,4 +76,13 @@ fn times(c: &mut Checker<'_>, config: &Config) {
     for (key, value, other, bound) in at_most {
         c.relation(key, other, value <= bound, "must not exceed");
     }
+}
+
+/// A video whose job is forgotten would stay for ever, and nobody would know why.
+fn retention(c: &mut Checker<'_>, config: &Config) {
+    let known = match (config.retention.videos, config.retention.jobs) {
+        (Some(videos), Some(jobs)) => videos <= jobs,
+        _ => true,
+    };
+    c.relation("retention.videos", "retention.jobs", known, "must be 0 (for ever), or must not exceed");
 }

@@ -15,7 +15,7 @@ use actix_web::{
 use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
 
-use super::{Context, conditional, fields::Params, jobs::job_id, kinds, problem::Problem};
+use super::{Context, conditional, fields::Params, jobs::job_id, kinds, problem::Problem, view::time};
 use crate::lifecycle::{Job, Outcome, Phase, StoredFile};
 
 /// `GET,HEAD /v1/jobs/{id}/files/{name}`
@@ -63,6 +63,7 @@ pub(super) async fn manifest(context: Data<Context>, id: Path<String>) -> Result
     if !matches!(job.outcome(), Some(Outcome::Stored { .. })) {
         return Err(absent(&job, "the manifest"));
     }
+    still_there(&job)?;
     let created_at = Timestamp::from_millisecond(job.created_at.0).unwrap_or_default();
     let location = format!("{}.json", context.archive.key(&job.id.to_string(), created_at));
     let read = context.archive.read(&location, None).await?;
@@ -80,6 +81,7 @@ async fn serve(
     download: bool,
 ) -> Result<HttpResponse, Problem> {
     let file = job.files().find(|file| file.name == name).ok_or_else(|| absent(job, "the file"))?;
+    still_there(job)?;
     let etag = EntityTag::new_strong(file.sha256.clone());
     if conditional::has(request, &etag) == Some(true) {
         return Ok(HttpResponse::NotModified().insert_header(ETag(etag)).finish());
@@ -155,6 +157,14 @@ fn disposition(file: &StoredFile, download: bool) -> ContentDisposition {
     let kind =
         if download || !is_video(file) { DispositionType::Attachment } else { DispositionType::Inline };
     ContentDisposition { disposition: kind, parameters: vec![DispositionParam::Filename(file.name.clone())] }
+}
+
+fn still_there(job: &Job) -> Result<(), Problem> {
+    job.files_removed_at.map_or(Ok(()), |at| {
+        let detail =
+            format!("the files of {} were removed at {}, after `[retention] videos`", job.id, time(at));
+        Err(Problem::new(&kinds::FILE_REMOVED, detail))
+    })
 }
 
 fn absent(job: &Job, what: &str) -> Problem {

@@ -39,7 +39,7 @@ kinds! {
     FORBIDDEN "forbidden" FORBIDDEN false "Not allowed"
         "The key is good but lacks the scope that the route needs; or a signed link is wrong or has expired; or the server runs without keys, where requests are only taken from this machine and from its own pages, so that no foreign web page can spend credits.";
     JOB_NOT_FOUND "job-not-found" NOT_FOUND false "There is no such job"
-        "The id is not one of a job that this server knows. Jobs are forgotten after `[retention] jobs`.";
+        "The id is not one of a job that this server knows. Jobs are forgotten after `[retention] jobs`, and their `Idempotency-Key` with them: sent again, it makes a new job.";
     IDEMPOTENCY_KEY_REUSED "idempotency-key-reused" UNPROCESSABLE_ENTITY false "The Idempotency-Key belongs to another request"
         "The same `Idempotency-Key` was sent before with another body. The first job stands; nothing was created or spent now. Use a new key for a new job.";
     BUDGET_EXCEEDED "budget-exceeded" PAYMENT_REQUIRED false "The budget does not allow it"
@@ -58,6 +58,10 @@ kinds! {
         "The job's state does not allow this mode of retry; the detail says why and which mode would do. Nothing was changed or spent.";
     FILE_NOT_READY "file-not-ready" CONFLICT true "The file is not stored yet"
         "The job has not ended, so its files may still come. Wait for the job, for example with `?wait=60s`, and ask again.";
+    FILE_REMOVED "file-removed" GONE false "The file was removed"
+        "The job's files were removed from storage, since the job ended longer ago than `[retention] videos`. What they were stands in the job. While the provider still has the video, `retry` with `download` fetches it again for free.";
+    CLOCK_JUMPED "clock-jumped" CONFLICT true "The server's clock jumped"
+        "The clock jumped less than an hour ago, so nobody knows what is past its time, and nothing was removed. Look at the clock of the machine (of the database, where several instances share one), and send the request again after an hour.";
     INVALID_CURSOR "invalid-cursor" BAD_REQUEST false "The cursor is not one of ours"
         "`cursor` must be the `next_cursor` of an earlier answer, `after` and `Last-Event-ID` the number of an event. Begin again without it.";
     BODY_TOO_LARGE "body-too-large" PAYLOAD_TOO_LARGE false "The body is too large"

@@ -24,6 +24,7 @@ mod notify;
 mod openapi;
 mod pages;
 mod problem;
+mod retention;
 mod routes;
 mod serve;
 mod sinks;
@@ -53,6 +54,7 @@ pub use routes::api;
 use crate::{
     app::App,
     outbound::{archive::Archive, deliver::Sinks, egress::Guard},
+    runner::Retainer,
 };
 
 /// What every request can reach.
@@ -65,6 +67,8 @@ pub struct Context {
     pub guard: Guard,
     /// Who is told.
     pub sinks: Arc<Sinks>,
+    /// Who forgets what is past its time.
+    pub retainer: Arc<Retainer>,
     /// Who may do what.
     pub keys: Keys,
     /// The event log, read once for all who follow it.

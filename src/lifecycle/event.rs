@@ -68,6 +68,8 @@ pub enum Event {
     Replace(Box<Job>),
     /// The record comes from a backup: what was sent since then, nobody knows.
     Restored,
+    /// Its files are in the archive no more, for their time was over.
+    FilesRemoved,
 }
 
 /// How a create call was refused.

@@ -267,6 +267,9 @@ pub struct Job {
     /// Where its trace begins, as a W3C `traceparent`; none for a job that is not traced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<String>,
+    /// When its files were removed from the archive, after their time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files_removed_at: Option<Millis>,
     /// Fields of a newer version, carried along.
     #[serde(flatten)]
     pub other: Map<String, Value>,
@@ -301,6 +304,7 @@ impl Job {
             trouble: None,
             notify: new.notify,
             trace: new.trace,
+            files_removed_at: None,
             other: Map::new(),
         }
     }
@@ -408,6 +412,7 @@ impl Job {
         must(self.lease.is_none() || sending || with_task, "only a call to the outside is claimed")?;
         must(!with_task || self.task.is_some(), "awaiting and fetching have a task")?;
         must(!idle || self.trouble.is_none(), "only a job that goes on by itself has trouble")?;
+        must(settled || self.files_removed_at.is_none(), "only a settled job's files are removed")?;
         must(settled == self.times.finished_at.is_some(), "a job has an end exactly when it is settled")?;
         if let Phase::Settled { outcome: Outcome::Stored { files } } = &self.phase {
             must(!files.is_empty(), "stored has files")?;

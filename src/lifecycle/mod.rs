@@ -15,6 +15,7 @@ mod id;
 mod job;
 mod notify;
 mod phase;
+mod retention;
 mod retry;
 mod sink;
 mod step;
@@ -32,5 +33,6 @@ pub use job::{
 };
 pub use notify::{MAX_NOTIFY, Notify, NotifyFormat, Secret, is_notify_lane};
 pub use phase::{Awaiting, Due, Duty, FailCode, Link, MAX_OUTPUTS, Outcome, Output, Phase, StoredFile, Why};
+pub use retention::{Past, Retention, cutoff};
 pub use retry::{DeliveryPolicy, FetchPolicy, Policy, PollPolicy};
 pub use sink::SinkState;

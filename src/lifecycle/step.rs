@@ -43,6 +43,7 @@ impl Job {
             Event::Abandon => abandon(draft),
             Event::Replace(successor) => replace(draft, successor),
             Event::Restored => restored(draft),
+            Event::FilesRemoved => files_removed(draft),
         }
     }
 
@@ -114,6 +115,15 @@ fn restored(mut draft: Draft<'_>) -> Option<Change> {
         return None;
     }
     draft.hold(Why::Restored);
+    draft.done()
+}
+
+/// The outcome keeps naming the files: what was made does not change.
+fn files_removed(mut draft: Draft<'_>) -> Option<Change> {
+    if draft.was.outcome().is_none() || draft.was.files_removed_at.is_some() {
+        return None;
+    }
+    draft.job.files_removed_at = Some(draft.now);
     draft.done()
 }
 

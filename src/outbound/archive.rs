@@ -155,12 +155,12 @@ impl Archive {
         }
     }
 
-    /// Removes a file that no record names.
+    /// Removes a file that no record names, or whose time is over.
     ///
     /// # Errors
-    /// [`ArchiveError::NotFound`] or [`ArchiveError::Io`].
+    /// [`ArchiveError::NotFound`], [`ArchiveError::Disk`] where the volume is gone, or [`ArchiveError::Io`].
     pub async fn remove(&self, location: &str) -> Result<(), ArchiveError> {
-        Ok(self.store.delete(&parse(location)?).await?)
+        self.store.delete(&parse(location)?).await.map_err(|error| self.unless_gone(error))
     }
 
     /// Writes the manifest of a job as `<key>.json`, durably, and returns its location. Call it last: a manifest says

@@ -9,6 +9,7 @@ mod deliver;
 mod duties;
 mod fetch;
 mod gate;
+mod retention;
 mod submit;
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
@@ -20,6 +21,7 @@ use tracing::{debug, error, warn};
 
 pub use duties::Duties;
 pub use fetch::Left;
+pub use retention::{Kind, Removal, Retainer, RetentionError, Round};
 pub use submit::CreateCall;
 
 use crate::{
@@ -52,6 +54,7 @@ pub struct Runner {
     downloader: Downloader,
     archive: Arc<Archive>,
     sinks: Arc<Sinks>,
+    retainer: Arc<Retainer>,
     slots: deliver::Slots,
     pacer: DefaultDirectRateLimiter,
     tasks: TaskTracker,
@@ -67,6 +70,8 @@ pub struct Calls {
     pub archive: Arc<Archive>,
     /// Who is told.
     pub sinks: Arc<Sinks>,
+    /// Who forgets what is past its time.
+    pub retainer: Arc<Retainer>,
 }
 
 /// The lanes at work.
@@ -78,7 +83,7 @@ impl Running {
     /// Starts a lane for each duty.
     #[must_use]
     pub fn start(app: Arc<App>, calls: Calls) -> Self {
-        let Calls { upstream, downloader, archive, sinks } = calls;
+        let Calls { upstream, downloader, archive, sinks, retainer } = calls;
         let per_minute =
             NonZeroU32::new(app.config().upstream.requests_per_minute).unwrap_or(NonZeroU32::MIN);
         let runner = Arc::new(Runner {
@@ -91,6 +96,7 @@ impl Running {
             downloader,
             archive,
             sinks,
+            retainer,
             slots: deliver::Slots::default(),
         });
         let config = runner.app.config();
@@ -106,6 +112,7 @@ impl Running {
         runner.tasks.spawn(Arc::clone(&runner).recall());
         runner.tasks.spawn(Arc::clone(&runner).deliver());
         runner.tasks.spawn(Arc::clone(&runner).watch_the_clock());
+        runner.tasks.spawn(Arc::clone(&runner).retain());
         Self { runner }
     }
 

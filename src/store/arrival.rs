@@ -59,6 +59,11 @@ impl Share {
     pub const fn with(self, bytes: u64) -> Self {
         Self { entries: self.entries.saturating_add(1), bytes: self.bytes.saturating_add(bytes) }
     }
+
+    /// With an entry less.
+    pub(super) const fn without(self, bytes: u64) -> Self {
+        Self { entries: self.entries.saturating_sub(1), bytes: self.bytes.saturating_sub(bytes) }
+    }
 }
 
 /// What we made of a callback.

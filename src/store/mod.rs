@@ -21,6 +21,7 @@ mod gate;
 mod outbox;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+mod retain;
 pub mod sled;
 pub mod transfer;
 
@@ -31,6 +32,7 @@ pub use outbox::{
     About, ClaimedDelivery, DeliveryChanged, DeliveryClaim, DeliveryCounts, DeliveryFilter, Lane, Render,
     Rendering, SinkRecord,
 };
+pub use retain::{Ended, Litter, Retain, Sweep, Swept};
 
 /// Who a create call's idempotency key belongs to, and the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -250,7 +252,7 @@ pub struct Booked {
 
 /// What every store does. "Durable" means: survives SIGKILL and power loss.
 #[async_trait]
-pub trait Store: Send + Sync + 'static {
+pub trait Store: Retain + 'static {
     /// Remembers a new job with its booking, or finds the one that its key made. Durable when it returns,
     /// whatever it returns.
     async fn insert(&self, insert: Insert) -> Result<Inserted, StoreError>;

@@ -179,6 +179,12 @@ pub const METRICS: &[Metric] = &[
         "Credits that may be booked; 0 is no limit.",
     ),
     metric(
+        "reelhook_retention_removed_total",
+        Kind::Counter,
+        &[("kind", &["videos", "jobs", "events", "callbacks", "bodies", "deliveries"])],
+        "What was removed after its time.",
+    ),
+    metric(
         "reelhook_downloads_total",
         Kind::Counter,
         &[(

@@ -12,6 +12,7 @@ mod jobs;
 mod listens;
 mod local;
 mod probes;
+mod retention;
 mod submits;
 #[path = "../support/mod.rs"]
 mod support;

@@ -118,6 +118,7 @@ fn values_that_contradict_each_other_are_named_both() {
         ("poll.interval = \"2m\"", "poll.interval", "must not exceed `poll.max_interval` (default)"),
         ("poll.give_up_after = \"1m\"", "poll.overdue_after", "must not exceed `poll.give_up_after`"),
         ("poll.first_after = \"1h\"", "poll.first_after", "must not exceed `poll.give_up_after`"),
+        ("retention.videos = \"100d\"", "retention.videos", "must not exceed `retention.jobs` (default)"),
         ("download.backoff = \"3m\"", "download.backoff", "must not exceed `download.max_backoff`"),
         ("download.give_up_after = \"1m\"", "download.max_backoff", "`download.give_up_after`"),
         ("upstream.submit_timeout = \"1s\"", "upstream.connect_timeout", "`upstream.submit_timeout`"),

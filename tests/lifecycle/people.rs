@@ -43,6 +43,19 @@ fn what_was_stored_before_a_cancel_is_named_by_the_job() {
 }
 
 #[test]
+fn only_of_a_job_that_has_ended_are_files_removed_once_and_its_outcome_stays() {
+    for player in [Player::queued(), Player::held(), Player::awaiting(), Player::fetching(1)] {
+        player.ignores(&Event::FilesRemoved);
+    }
+    let ended = Player::fetching(1).then(&Event::Cancel);
+    let (outcome, status) = (ended.job.outcome().cloned(), ended.job.status());
+    let bare = ended.later(HOUR).then(&Event::FilesRemoved);
+    assert_eq!(bare.job.files_removed_at, Some(bare.now));
+    assert_eq!((bare.job.outcome().cloned(), bare.job.status(), bare.told()), (outcome, status, vec![]));
+    bare.ignores(&Event::FilesRemoved);
+}
+
+#[test]
 fn the_answer_to_a_canceled_call_changes_no_outcome() {
     let player = Player::sending();
     let lease = player.lease();

@@ -103,5 +103,6 @@ pub(crate) fn name(event: &Event) -> &'static str {
         Event::Abandon => "abandon",
         Event::Replace(_) => "replace",
         Event::Restored => "restored",
+        Event::FilesRemoved => "files removed",
     }
 }

@@ -3,9 +3,10 @@
 mod intake;
 mod log;
 pub(crate) mod outbox;
+mod retain;
 mod work;
 
-pub(crate) use self::{intake::*, log::*, outbox::*, work::*};
+pub(crate) use self::{intake::*, log::*, outbox::*, retain::*, work::*};
 
 /// One test for every case of the list.
 macro_rules! conformance {
@@ -73,6 +74,14 @@ macro_rules! conformance {
             a_url_of_a_job_has_a_lane_of_its_own_and_is_never_disabled
             deliveries_are_listed_newest_first_and_filtered
             whatever_is_interrupted_every_delivery_is_told_and_ends_once
+            a_job_is_forgotten_with_all_that_is_its_and_nothing_else
+            a_forgotten_job_leaves_its_key_and_its_callbacks_to_others
+            a_job_that_is_open_held_owed_or_changed_is_not_forgotten
+            jobs_that_have_ended_are_found_oldest_first_in_parts
+            the_event_log_is_swept_from_its_oldest_end_on
+            bodies_of_callbacks_go_before_their_entries
+            callbacks_without_a_job_give_their_share_back
+            deliveries_go_once_they_are_over
             nothing_is_taken_on_after_closing
         }
     };

@@ -15,6 +15,7 @@ mod open;
 mod outbox;
 mod read;
 mod requests;
+mod retain;
 mod row;
 mod write;
 

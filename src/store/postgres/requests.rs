@@ -31,6 +31,10 @@ impl Requests {
         requests.insert(id, document.clone());
     }
 
+    pub(super) fn forget(&self, id: JobId) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    }
+
     fn get(&self, id: JobId) -> Option<Bytes> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }

@@ -93,9 +93,9 @@ impl<W: Write> Exporter<'_, W> {
             let head = head.map(|head| serde_json::from_slice::<Head>(&head).map_err(|_| Fault::Damaged));
             Ok(head.transpose()?.unwrap_or_default())
         });
-        let Head { newest, clock, heard } =
+        let Head { newest, clock, heard, swept, forgotten } =
             head.map_err(|fault| fault.of(|| "the store's own head".into()))?;
-        self.out.put(Entry::Log(LogHead { newest, clock, heard }))?;
+        self.out.put(Entry::Log(LogHead { newest, clock, heard, swept, forgotten }))?;
         self.each(keys::EVENT, |this, key, head| {
             let page = log::parse(this.tree, key, head)?.into_iter();
             Ok(page.map(|(seq, event)| Entry::Event(LogEntry { seq, event })).collect())

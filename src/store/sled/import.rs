@@ -276,10 +276,10 @@ impl<'a> Import<'a> {
     fn finish(&mut self, moved: bool, now: Millis, policy: &Policy) -> Result<u64, StoreError> {
         self.write()?;
         stray::put_sum(&mut self.txn, self.strays)?;
-        let LogHead { newest, clock, heard } = self.head;
+        let LogHead { newest, clock, heard, swept, forgotten } = self.head;
         let lift = if moved { 0 } else { LIFT };
         let newest = newest.max(self.last.0).saturating_add(lift);
-        self.txn.state.head = Head { newest, clock, heard: heard.max(self.last.1) };
+        self.txn.state.head = Head { newest, clock, heard: heard.max(self.last.1), swept, forgotten };
         self.write()?;
         if moved {
             return Ok(0);

@@ -11,6 +11,7 @@ use sled::{IVec, Tree};
 use super::{
     keys,
     read::readable,
+    source::Source,
     txn::engine,
     value::{self, Fault},
 };
@@ -68,9 +69,9 @@ impl<'a> Reader<'a> {
     }
 }
 
-pub(super) fn parse(tree: &Tree, key: &[u8], head: &IVec) -> Result<Vec<(u64, EventRecord)>, Fault> {
+pub(super) fn parse(source: &impl Source, key: &[u8], head: &IVec) -> Result<Vec<(u64, EventRecord)>, Fault> {
     let first = keys::parse_seq(key).ok_or(Fault::Damaged)?;
-    let page = value::join(tree, key, head)?;
+    let page = value::join(source, key, head)?;
     let events = serde_json::Deserializer::from_slice(&page).into_iter();
     (first..).zip(events).map(|(seq, event)| Ok((seq, event.map_err(|_| Fault::Damaged)?))).collect()
 }

@@ -26,6 +26,7 @@ mod rebuild;
 mod record;
 mod recover;
 mod restored;
+mod retain;
 mod source;
 mod space;
 mod state;

@@ -16,11 +16,12 @@ use super::{
     offline::Held,
     record::{self, Trail},
     source::Source,
+    state::Head,
     value,
 };
 use crate::{
     config,
-    lifecycle::{CallbackId, EventRecord, Job, JobId, Millis, Phase, Reservation, TaskId},
+    lifecycle::{EventRecord, Job, JobId, Millis, Phase, Reservation, TaskId},
     store::{
         LogEntry, StoreError,
         transfer::{Content, Entry, JobEntry, LogHead, Request, TransferError, Writer},
@@ -104,8 +105,8 @@ struct Salvage<'a, W> {
     events: Vec<(u64, u64)>,
     /// Jobs whose terminal event was written.
     ended: HashSet<JobId>,
-    heard: Option<CallbackId>,
-    newest: u64,
+    /// Where the logs stand.
+    head: Head,
     /// Credits that jobs hold by day, and days that the ledger has.
     booked: HashMap<i32, u64>,
     days: HashSet<i32>,
@@ -125,8 +126,7 @@ impl<'a, W: Write> Salvage<'a, W> {
             damaged: BTreeMap::new(),
             events: Vec::new(),
             ended: HashSet::new(),
-            heard: None,
-            newest: 0,
+            head: Head::default(),
             booked: HashMap::new(),
             days: HashSet::new(),
         }
@@ -135,16 +135,13 @@ impl<'a, W: Write> Salvage<'a, W> {
     /// Writes everything that the engine gives.
     fn read(&mut self, tree: &Tree) -> Result<(), TransferError> {
         let head = value::read(tree, keys::HEAD).ok().flatten();
-        let head = head.and_then(|head| serde_json::from_slice::<super::state::Head>(&head).ok());
-        if let Some(head) = head {
-            (self.newest, self.heard) = (head.newest, head.heard);
-        }
+        self.head = head.and_then(|head| serde_json::from_slice(&head).ok()).unwrap_or_default();
         for prefix in [keys::JOB, keys::QUARANTINE] {
             for (key, head) in tree.scan_prefix([prefix]).map_while(Result::ok) {
                 self.look_at(tree, &key, &head);
             }
         }
-        let Self { out, damaged, events, ended, newest, days, keyed, heard, .. } = self;
+        let Self { out, damaged, events, ended, head: ends, days, keyed, .. } = self;
         let mut reader = Exporter { tree, out, damaged: 0, read: Damage::IsPassedOver };
         reader.each(keys::EVENT, |this, key, head| {
             let page = log::parse(this.tree, key, head)?;
@@ -153,7 +150,7 @@ impl<'a, W: Write> Salvage<'a, W> {
                     Some((_, last)) if *last + 1 == *seq => *last = *seq,
                     _ => events.push((*seq, *seq)),
                 }
-                *newest = (*newest).max(*seq);
+                ends.newest = ends.newest.max(*seq);
                 let Some(job) = event.job_id else { continue };
                 if event.kind.is_terminal() {
                     ended.insert(job);
@@ -169,7 +166,7 @@ impl<'a, W: Write> Salvage<'a, W> {
         reader.common(|entry| match entry {
             Entry::Booked(booked) => drop(days.insert(booked.day)),
             Entry::IdempotencyKey(key) => drop(keyed.insert(key.job_id)),
-            Entry::Callback(callback) => *heard = (*heard).max(Some(callback.record.id)),
+            Entry::Callback(callback) => ends.heard = ends.heard.max(Some(callback.record.id)),
             _ => {}
         })?;
         self.passed_over |= reader.damaged > 0;
@@ -267,13 +264,16 @@ impl<'a, W: Write> Salvage<'a, W> {
 
     /// Writes a job with the events that it has, its end among them, and a request.
     fn write(&mut self, job: Job, trail: Trail, document: Option<&[u8]>) -> Result<(), TransferError> {
+        let swept = self.head.swept;
         let has = |seq: &u64| self.events.iter().any(|(first, last)| (*first..=*last).contains(seq));
-        let mut events: Vec<u64> = trail.events.into_iter().filter(has).collect();
-        if job.outcome().is_some() && self.ended.insert(job.id) {
-            self.newest += 1;
-            let event = carve::end(&job);
-            self.out.put(Entry::Event(LogEntry { seq: self.newest, event }))?;
-            events.push(self.newest);
+        let mut events: Vec<u64> = trail.events.into_iter().filter(|seq| *seq <= swept || has(seq)).collect();
+        // Of a timeline whose beginning was removed, the end may have been, too: it was told once, and once is enough.
+        let whole = events.first().is_none_or(|first| *first > swept);
+        if job.outcome().is_some() && self.ended.insert(job.id) && whole {
+            self.head.newest += 1;
+            let (seq, event) = (self.head.newest, carve::end(&job));
+            self.out.put(Entry::Event(LogEntry { seq, event }))?;
+            events.push(seq);
         }
         if let Some(Reservation { day, credits }) = job.cost.reserved {
             let sum = self.booked.entry(day).or_default();
@@ -295,7 +295,8 @@ impl<'a, W: Write> Salvage<'a, W> {
                 self.out.put(Entry::Booked(Reservation { day, credits }))?;
             }
         }
-        let head = LogHead { newest: self.newest, clock: Some(self.now), heard: self.heard };
+        let Head { newest, heard, swept, forgotten, .. } = self.head;
+        let head = LogHead { newest, clock: Some(self.now), heard, swept, forgotten };
         self.out.put(Entry::Log(head))?;
         Ok(Recovered { counts: self.out.end()?, ..self.done })
     }

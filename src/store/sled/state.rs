@@ -25,6 +25,10 @@ pub(super) struct Head {
     pub(super) clock: Option<Millis>,
     /// Id of the newest entry of the inbound log.
     pub(super) heard: Option<CallbackId>,
+    /// Number of the newest event that was removed after its time.
+    pub(super) swept: u64,
+    /// Jobs that were forgotten after their time: what they cost stays booked.
+    pub(super) forgotten: u64,
 }
 
 /// Numbers of jobs, written with every group that moves them.

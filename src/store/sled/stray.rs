@@ -24,6 +24,15 @@ pub(super) fn take(txn: &mut Txn, job: JobId, delivery: u64, bytes: u64) -> Resu
     Ok(true)
 }
 
+/// Gives back what a callback took, whose entry of the log goes; nothing when it was for a job with a record.
+pub(super) fn forget(txn: &mut Txn, job: JobId, delivery: u64) -> Result<(), StoreError> {
+    let key = keys::stray(job, delivery);
+    let Some(head) = Source::get(txn, &key).map_err(engine)? else { return Ok(()) };
+    let (of_all, kept) = (of_all(txn)?, bytes(txn, &key, &head).unwrap_or_default());
+    txn.unmark(&key);
+    put_sum(txn, of_all.without(kept))
+}
+
 /// Writes an entry; the sum of all is the caller's affair.
 pub(super) fn put(txn: &mut Txn, job: JobId, delivery: u64, bytes: u64) {
     txn.put_new(&keys::stray(job, delivery), &bytes.to_be_bytes());

@@ -116,6 +116,12 @@ pub struct LogHead {
     pub clock: Option<Millis>,
     /// Id of the newest entry of the inbound log.
     pub heard: Option<CallbackId>,
+    /// Number of the newest event that was removed after its time.
+    #[serde(default)]
+    pub swept: u64,
+    /// Jobs that were forgotten after their time: what they cost stays booked.
+    #[serde(default)]
+    pub forgotten: u64,
 }
 
 /// A value that is kept for ever.

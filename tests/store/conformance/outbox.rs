@@ -32,16 +32,21 @@ fn ask(lane: &str, max: usize, now: Millis) -> DeliveryClaim {
 }
 
 /// A job that is canceled, and so owed to the sink.
-async fn owed(store: &dyn Store, n: u16) {
+pub(crate) async fn owed(store: &dyn Store, n: u16) {
     put(store, job(n)).await;
     step(store, id(n), &Event::Cancel, NOW).await;
 }
 
-async fn take(store: &dyn Store, now: Millis) -> Vec<ClaimedDelivery> {
+pub(crate) async fn take(store: &dyn Store, now: Millis) -> Vec<ClaimedDelivery> {
     store.claim_deliveries(ask(APP, 100, now)).await.unwrap()
 }
 
-async fn answer(store: &dyn Store, claimed: &Delivery, answer: Answer, now: Millis) -> Option<Delivery> {
+pub(crate) async fn answer(
+    store: &dyn Store,
+    claimed: &Delivery,
+    answer: Answer,
+    now: Millis,
+) -> Option<Delivery> {
     let attempt = Attempt { at: now, took: 3, answer, code: Some(500), detail: "as told".into() };
     let event = DeliveryEvent::Answered(attempt, claimed.lease.unwrap());
     let changed = store.change_delivery(claimed.id, event, now, &policy()).await.unwrap();

@@ -5,14 +5,15 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use futures_util::future::join_all;
 use reelhook::{
     clock::Clock,
-    lifecycle::{Duty, Event, Phase, Refusal},
+    lifecycle::{Answer, Duty, Event, Phase, Refusal},
     store::{
-        Booked, Claim, EventFilter, Insert, Inserted, Limits, Store, StoreError, postgres::PostgresStore,
+        Booked, Claim, EventFilter, Insert, Inserted, Limits, Litter, Retain as _, Store, StoreError, Sweep,
+        postgres::PostgresStore,
     },
 };
 
 use super::Base;
-use crate::support::*;
+use crate::{conformance::outbox, support::*};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn instances_that_start_at_the_same_time_make_the_tables_once() {
@@ -40,6 +41,37 @@ async fn instances_that_race_for_work_and_keys_share_it_without_repeats() {
     });
     let taken: Vec<_> = join_all(askers).await.into_iter().flat_map(|jobs| ids(&jobs.unwrap())).collect();
     assert_eq!((taken.len(), taken.iter().collect::<HashSet<_>>().len()), (10, 10));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn instances_that_forget_at_the_same_time_do_it_once() {
+    let base = Base::new();
+    let stores = [base.instance().await, base.instance().await];
+    let mut over = Vec::new();
+    for n in 1..=20 {
+        outbox::owed(&*stores[0], n).await;
+    }
+    for claimed in outbox::take(&*stores[0], NOW).await {
+        outbox::answer(&*stores[0], &claimed.delivery, Answer::Delivered, NOW).await;
+    }
+    for n in 1..=20 {
+        over.push((id(n), get(&*stores[0], id(n)).await.revision));
+    }
+    stores[0].bounds().await.unwrap(); // every event has its number
+    let sweep = Sweep { litter: Litter::Events, before: NOW.plus(1), after: 0, dry_run: false };
+    let rounds = stores.map(|store| {
+        let over = over.clone();
+        tokio::spawn(async move {
+            let gone = store.forget(over).await.unwrap().len() as u64;
+            (gone, store.sweep(sweep).await.unwrap().count)
+        })
+    });
+    let done = join_all(rounds).await.into_iter().map(Result::unwrap);
+    let (jobs, events) = done.fold((0, 0), |sum, done| (sum.0 + done.0, sum.1 + done.1));
+    assert_eq!((jobs, events), (20, 59), "of three events a job all but the newest");
+    let left = "SELECT (SELECT count(*) FROM jobs) + (SELECT count(*) FROM deliveries) + (SELECT count(*) FROM requests), \
+                (SELECT sum(done) FROM tally), (SELECT sum(owed) FROM tally)";
+    assert_eq!(base.server.sql(&base.database, left), "0|0|0");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

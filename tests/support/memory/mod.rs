@@ -8,6 +8,7 @@
 mod outbox;
 mod read;
 mod requests;
+mod retain;
 mod table;
 mod tables;
 
@@ -393,7 +394,7 @@ impl Store for MemoryStore {
     }
 
     async fn bounds(&self) -> Result<LogBounds, StoreError> {
-        self.read(|inner| LogBounds { oldest: 1, newest: inner.durable }).await
+        self.read(|inner| LogBounds { oldest: inner.tables.oldest(), newest: inner.durable }).await
     }
 
     async fn barrier(&self) -> Result<(), StoreError> {

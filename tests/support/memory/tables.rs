@@ -104,6 +104,10 @@ impl Tables {
         self.events.iter().next_back().map_or(0, |(seq, _)| *seq)
     }
 
+    pub(crate) fn oldest(&self) -> u64 {
+        self.events.iter().next().map_or(1, |(seq, _)| *seq)
+    }
+
     pub(crate) fn counts(&self) -> Counts {
         let named = |table: &Table<&'static str, u64>| {
             table.iter().filter(|(_, n)| **n > 0).map(|(name, n)| ((*name).to_owned(), *n)).collect()
@@ -272,6 +276,30 @@ impl Tables {
     pub(crate) fn owner(&self, task: &TaskId) -> Option<JobId> {
         let owner = *self.tasks.get(task)?;
         self.job(owner)?.task.as_ref().is_some_and(|named| named.id == *task).then_some(owner)
+    }
+
+    /// Forgets a job that has ended, did not change and is owed nothing; whether it did.
+    pub(crate) fn forget(&mut self, id: JobId, revision: u64) -> bool {
+        let Some(job) = self.job(id).cloned() else { return false };
+        let Some(outcome) = job.outcome() else { return false };
+        if job.revision != revision || self.delivery_counts(id).pending > 0 {
+            return false;
+        }
+        add(&mut self.phases, job.phase_name(), -1);
+        add(&mut self.outcomes, outcome_name(outcome), -1);
+        let keys: Vec<_> =
+            self.keys.iter().filter(|(_, held)| held.1 == id).map(|(key, _)| key.clone()).collect();
+        keys.iter().for_each(|key| self.keys.remove(key));
+        let told = self.deliveries.iter().filter(|(_, delivery)| delivery.job_id == id);
+        for delivery in told.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.deliveries.remove(&delivery);
+            self.bodies.remove(&delivery);
+        }
+        if let Some(task) = job.task.filter(|task| self.tasks.get(&task.id) == Some(&id)) {
+            self.tasks.remove(&task.id);
+        }
+        self.jobs.remove(&id);
+        true
     }
 
     /// Writes a record with its events, its entries of the due index and its place in the counts.

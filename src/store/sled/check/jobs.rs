@@ -79,6 +79,8 @@ impl Checker<'_> {
         let follows_up = job.retry_of.is_some() && job.attempts.submit == 0;
         let settled = matches!(job.phase, Phase::Settled { .. });
         match write::task_owner(self.tree, &task.id) {
+            // The job that it follows had the task, and was forgotten before it.
+            Ok(None) if follows_up && self.head.forgotten > 0 => {}
             Ok(None) => {
                 self.find(key, format!("its task {} leads to no job", task.id), REBUILD);
             }
@@ -107,8 +109,8 @@ impl Checker<'_> {
         if let Some(seq) = kept.into_iter().find(|seq| !self.log.has(**seq, job.id)) {
             self.find(key, format!("event {seq} of its timeline is missing or another job's"), LOST);
         }
-        // Without a gap in the log, and with nothing pruned since, its last event is there.
-        let pruned = trail.events.last().is_none_or(|last| *last < oldest);
+        // Without a gap in the log, and with nothing of it pruned since, its last event is there.
+        let pruned = trail.events.first().is_none_or(|first| *first <= self.head.swept);
         let ended = u32::from(job.outcome().is_some());
         let terminals = self.log.terminals(job.id);
         if terminals != ended && !(pruned && terminals == 0) {

@@ -139,7 +139,7 @@ impl Checker<'_> {
 
     /// A day of the ledger is what its jobs hold; it may be more once a job is gone.
     pub(super) fn ledger(&mut self) {
-        let gone = self.unproven || self.damaged > 0 || !self.aside.is_empty();
+        let gone = self.head.forgotten > 0 || self.unproven || self.damaged > 0 || !self.aside.is_empty();
         let mut held = std::mem::take(&mut self.booked);
         self.each(&[keys::LEDGER], "days of the ledger", |checker, key, head| {
             let booked = match value::join(checker.tree, key, head) {

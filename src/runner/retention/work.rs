@@ -1,0 +1,131 @@
+//! One round: what is past its time is looked for in small steps, and removed unless it is only a look.
+
+use std::time::Duration;
+
+use metrics::counter;
+
+use super::{Kind, Retainer, RetentionError, Round};
+use crate::{
+    lifecycle::{Event, Job, JobId, Millis, Past, cutoff},
+    store::{Litter, StoreError, Sweep, Swept},
+};
+
+/// A round under way.
+pub(super) struct Work<'a> {
+    pub(super) retainer: &'a Retainer,
+    pub(super) now: Millis,
+    pub(super) dry_run: bool,
+    /// By the steady clock.
+    pub(super) until: Option<Duration>,
+    pub(super) round: Round,
+}
+
+impl Work<'_> {
+    fn is_over(&mut self) -> bool {
+        let over = self.until.is_some_and(|until| self.retainer.app.clock().elapsed() >= until);
+        self.round.more |= over;
+        over
+    }
+
+    fn note(&mut self, kind: Kind, count: u64, bytes: u64, oldest: Option<Millis>) {
+        let Some(removal) = self.round.removals.iter_mut().find(|removal| removal.kind == kind) else {
+            return;
+        };
+        removal.count += count;
+        removal.bytes += bytes;
+        removal.oldest = removal.oldest.into_iter().chain(oldest).min();
+        if !self.dry_run {
+            counter!("reelhook_retention_removed_total", "kind" => kind.name()).increment(count);
+        }
+    }
+
+    pub(super) async fn sweep(&mut self, kind: Kind, litter: Litter) -> Result<(), RetentionError> {
+        let Some(before) = cutoff(self.retainer.limit(kind), self.now) else { return Ok(()) };
+        let mut after = if kind == Kind::Bodies { self.retainer.bare_to() } else { 0 };
+        while !self.is_over() {
+            let sweep = Sweep { litter, before, after, dry_run: self.dry_run };
+            let Swept { count, bytes, oldest, read_to, more } =
+                self.retainer.app.store().sweep(sweep).await?;
+            self.note(kind, count, bytes, oldest);
+            after = after.max(read_to);
+            if kind == Kind::Bodies && !self.dry_run {
+                self.retainer.set_bare_to(after);
+            }
+            if !more {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn jobs(&mut self) -> Result<(), RetentionError> {
+        let Some(before) = self.retainer.rules.jobs_before(self.now) else { return Ok(()) };
+        let (retainer, mut after) = (self.retainer, None);
+        loop {
+            let page = retainer.app.store().ended(before, after).await?;
+            let mut done = Vec::new();
+            for job in &page.jobs {
+                if self.is_over() {
+                    break;
+                }
+                if let Some(past) = self.past(job).await?
+                    && self.files(job, past).await?
+                    && past.record
+                {
+                    done.push(job);
+                }
+            }
+            self.forget(&done).await?;
+            after = page.next;
+            if after.is_none() || self.round.more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// What of a job is past its time. Debts are looked up only where there would be something.
+    async fn past(&self, job: &Job) -> Result<Option<Past>, StoreError> {
+        let plan = |owed| self.retainer.rules.of_job(job, owed, self.now);
+        if plan(0).is_none() {
+            return Ok(None);
+        }
+        let owed = self.retainer.app.store().delivery_counts(job.id).await?.pending;
+        Ok(plan(owed))
+    }
+
+    /// Removes the files of a job that are past their time, and says so in its record unless that goes as well. Whether the
+    /// record may go.
+    async fn files(&mut self, job: &Job, past: Past) -> Result<bool, RetentionError> {
+        if !past.files {
+            return Ok(true);
+        }
+        if !self.dry_run {
+            if !self.retainer.remove_files(job).await? {
+                return Ok(false);
+            }
+            if !past.record {
+                self.retainer.app.apply_to(job, &Event::FilesRemoved, None).await?;
+            }
+        }
+        let (count, bytes) = job.files().fold((0, 0), |sum, file| (sum.0 + 1, sum.1 + file.bytes));
+        self.note(Kind::Videos, count, bytes, job.times.finished_at);
+        Ok(true)
+    }
+
+    async fn forget(&mut self, jobs: &[&Job]) -> Result<(), RetentionError> {
+        if jobs.is_empty() {
+            return Ok(());
+        }
+        let gone: Vec<JobId> = if self.dry_run {
+            jobs.iter().map(|job| job.id).collect()
+        } else {
+            let ids = jobs.iter().map(|job| (job.id, job.revision)).collect();
+            self.retainer.app.store().forget(ids).await?
+        };
+        for job in jobs.iter().filter(|job| gone.contains(&job.id)) {
+            let bytes = serde_json::to_vec(job).map_or(0, |json| json.len() as u64);
+            self.note(Kind::Jobs, 1, bytes, job.times.finished_at);
+        }
+        Ok(())
+    }
+}
