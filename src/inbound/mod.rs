@@ -53,6 +53,7 @@ pub use routes::api;
 use crate::{
     app::App,
     outbound::{archive::Archive, deliver::Sinks, egress::Guard},
+    store::sled::backup,
 };
 
 /// What every request can reach.
@@ -61,6 +62,8 @@ pub struct Context {
     pub app: Arc<App>,
     /// Where the videos are.
     pub archive: Arc<Archive>,
+    /// How the backup of the store does; none without one.
+    pub backup: Option<Arc<backup::Status>>,
     /// Which URLs of jobs may be called.
     pub guard: Guard,
     /// Who is told.

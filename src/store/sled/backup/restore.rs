@@ -1,0 +1,335 @@
+//! A new store of a backup: the newest snapshot that can be used, and every segment behind it up to the first gap or damage.
+
+use std::{fs::File, io, thread};
+
+use object_store::path::Path;
+use sled::{Db, IVec};
+use tokio::runtime;
+
+use super::{
+    catalog::{self, Catalog, Generation, STORE, Segment},
+    format::{self, Content, FORMAT, FrameError, Frames, Group, Heading, Manifest},
+    target::Target,
+    writer::Identity,
+};
+use crate::{
+    config,
+    lifecycle::Millis,
+    store::{
+        StoreError,
+        sled::{
+            check::{Report, check},
+            import, offline, open,
+            txn::{batch, engine},
+        },
+    },
+};
+
+/// A store that was restored. It starts only by `serve --restored`.
+#[derive(Clone, Debug)]
+pub struct Restored {
+    /// When the snapshot was made.
+    pub snapshot_at: Millis,
+    /// Groups of changes that were applied to it.
+    pub groups: u64,
+    /// When the last of them was made durable: what was acknowledged later is not in the store.
+    pub complete_to: Millis,
+    /// What the backup knows of and the store lacks.
+    pub missing: Option<Missing>,
+    /// Newer snapshots that cannot be used, each with the reason.
+    pub passed_over: Vec<String>,
+    /// Every rule of the store, held against it.
+    pub report: Report,
+}
+
+/// What is in the backup and could not be restored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// Where the log of changes breaks off, and why.
+    pub why: String,
+    /// Time of the newest object behind that.
+    pub newest: Millis,
+}
+
+/// No store was made; the place is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// The place, or the engine.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The disk.
+    #[error("the store cannot be written: {0}")]
+    Io(#[from] io::Error),
+    /// The target.
+    #[error("the backup cannot be read: {0}; nothing was made of it, try again")]
+    Target(#[from] object_store::Error),
+    /// It is not one.
+    #[error("there is no backup there: {0}")]
+    NoBackup(String),
+    /// It was written by a newer version.
+    #[error("the backup is of format {0}, which is newer: run the version of reelhook that wrote it")]
+    Newer(u16),
+    /// There is no snapshot, or none that can be used.
+    #[error("no snapshot in the backup can be used{}", listed(.0))]
+    NothingWhole(Vec<String>),
+}
+
+fn listed(reasons: &[String]) -> String {
+    if reasons.is_empty() { ": there is none".to_owned() } else { format!(": {}", reasons.join("; ")) }
+}
+
+/// Makes a store of a backup, at the configured place, which must be missing or an empty folder, and marks it so that a server
+/// starts on it by `serve --restored` only. `from` names the backup in that mark. Durable when it returns.
+///
+/// # Errors
+/// [`StoreError::NotEmpty`], or whatever is wrong with the backup; the place is then as it was.
+pub fn restore(config: &config::Store, target: &Target, from: &str) -> Result<Restored, RestoreError> {
+    import::refuse_occupied(&config.path)?;
+    // On a thread of its own, where a panic of the engine is an answer and not the end.
+    let restored = thread::scope(|scope| scope.spawn(|| restore_here(config, target, from)).join());
+    restored.unwrap_or_else(|_| Err(open::unreadable(&config.path, "the engine gave up on its files").into()))
+}
+
+fn restore_here(config: &config::Store, target: &Target, from: &str) -> Result<Restored, RestoreError> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    let source = runtime.block_on(Source::open(target))?;
+    let mut passed_over = Vec::new();
+    for (generation, begin) in source.catalog.snapshots.keys().rev().copied() {
+        let built = import::put_in_place(config, "restoring", |stage| {
+            let built = runtime.block_on(source.build(stage, generation, begin))?;
+            let note = format!("from {from}, as it was at {}", shown(built.complete_to));
+            offline::mark_restored(&stage.path, &note)?;
+            Ok::<_, Unusable>(built)
+        });
+        match built {
+            Ok(built) => {
+                let missing = source.missing(generation, &built);
+                let Built { manifest, groups, complete_to, .. } = built;
+                let report = check(config, None)?;
+                let snapshot_at = manifest.at;
+                return Ok(Restored { snapshot_at, groups, complete_to, missing, passed_over, report });
+            }
+            Err(Unusable::Snapshot(why)) => {
+                passed_over.push(format!("{}: {why}", catalog::snapshot(generation, begin)));
+            }
+            Err(Unusable::Fatal(error)) => return Err(error),
+        }
+    }
+    Err(RestoreError::NothingWhole(passed_over))
+}
+
+/// Why a snapshot is not what the store is made of.
+enum Unusable {
+    /// An older one may do.
+    Snapshot(String),
+    Fatal(RestoreError),
+}
+
+impl<E: Into<RestoreError>> From<E> for Unusable {
+    fn from(error: E) -> Self {
+        Self::Fatal(error.into())
+    }
+}
+
+/// What a store was made of.
+struct Built {
+    manifest: Manifest,
+    groups: u64,
+    /// The last group.
+    reached: u64,
+    complete_to: Millis,
+    /// Why the log of changes was not followed further, if it is damaged there.
+    broken: Option<String>,
+}
+
+/// A backup to read from.
+struct Source<'a> {
+    target: &'a Target,
+    store: String,
+    catalog: Catalog,
+}
+
+impl<'a> Source<'a> {
+    async fn open(target: &'a Target) -> Result<Self, RestoreError> {
+        let identity = match target.get(&Path::from(STORE)).await {
+            Err(object_store::Error::NotFound { .. }) => {
+                return Err(RestoreError::NoBackup(format!("it has no {STORE}")));
+            }
+            found => found?.bytes().await?,
+        };
+        let Identity { format, store } = serde_json::from_slice(&identity)
+            .map_err(|error| RestoreError::NoBackup(format!("its {STORE} is damaged: {error}")))?;
+        if format > FORMAT {
+            return Err(RestoreError::Newer(format));
+        }
+        Ok(Self { target, store, catalog: target.list().await? })
+    }
+
+    async fn build(
+        &self,
+        config: &config::Store,
+        generation: Generation,
+        begin: u64,
+    ) -> Result<Built, Unusable> {
+        let manifest = self.target.get(&catalog::manifest(generation, begin)).await?.bytes().await?;
+        let manifest: Manifest = serde_json::from_slice(&manifest)
+            .map_err(|error| Unusable::Snapshot(format!("its manifest is damaged: {error}")))?;
+        if manifest.format > FORMAT {
+            return Err(RestoreError::Newer(manifest.format).into());
+        }
+        let db = open::engine_of(config)?;
+        let synced = File::open(config.path.join("db"))?;
+        self.rows(&db, &manifest).await?;
+        let mut built = Built { groups: 0, reached: begin, complete_to: manifest.at, broken: None, manifest };
+        for segment in self.catalog.run(generation, begin) {
+            let broken = self.segment(&db, segment, &mut built).await?;
+            if broken.is_some() {
+                built.broken = broken;
+                break;
+            }
+        }
+        if built.reached < built.manifest.end {
+            let Built { reached, manifest: Manifest { end, .. }, broken, .. } = built;
+            let why = broken.unwrap_or_else(|| format!("the log of changes ends at {reached}"));
+            return Err(Unusable::Snapshot(format!("it needs the changes up to group {end}: {why}")));
+        }
+        db.flush().map_err(engine)?;
+        open::sync_files(&config.path, &synced, 1)?;
+        Ok(built)
+    }
+
+    /// Writes the rows of a snapshot.
+    async fn rows(&self, db: &Db, manifest: &Manifest) -> Result<(), Unusable> {
+        let Manifest { generation, begin, .. } = *manifest;
+        let content = Content::Snapshot { begin };
+        let unusable = |fault: Fault| match fault {
+            Fault::Object(why) => Unusable::Snapshot(why),
+            Fault::Fatal(error) => Unusable::Fatal(error),
+        };
+        let found = self.frames(&catalog::snapshot(generation, begin), generation, &content).await;
+        let mut frames = found.map_err(unusable)?;
+        let mut count = 0;
+        while let Some(frame) = frames.next().await.map_err(|error| unusable(error.into()))? {
+            let rows = format::rows(&frame).ok_or_else(|| unusable(FrameError::Damaged.into()))?;
+            count += rows.len() as u64;
+            apply(db, rows)?;
+        }
+        if count != manifest.rows {
+            let why = format!("it has {count} rows, and its manifest says {}", manifest.rows);
+            return Err(Unusable::Snapshot(why));
+        }
+        Ok(())
+    }
+
+    /// Applies a segment, as far as it is whole; why it is not, if so.
+    async fn segment(
+        &self,
+        db: &Db,
+        segment: &Segment,
+        built: &mut Built,
+    ) -> Result<Option<String>, RestoreError> {
+        let path = &segment.meta.location;
+        let broken = |why: String| Ok(Some(format!("{path}: {why}")));
+        let first = match path.filename().and_then(|name| name.split_once('-')?.0.parse().ok()) {
+            Some(first) => first,
+            None => return broken("it has no number".to_owned()),
+        };
+        let content = Content::Segment { first, last: segment.last, from: Millis(0), to: Millis(0) };
+        let mut frames = match self.frames(path, built.manifest.generation, &content).await {
+            Ok(frames) => frames,
+            Err(Fault::Object(why)) => return broken(why),
+            Err(Fault::Fatal(error)) => return Err(error),
+        };
+        loop {
+            let frame = match frames.next().await.map_err(Fault::from) {
+                Ok(None) => break,
+                Ok(Some(frame)) => frame,
+                Err(Fault::Object(why)) => return broken(why),
+                Err(Fault::Fatal(error)) => return Err(error),
+            };
+            match Group::decode(&frame) {
+                Some(group) if group.number <= built.reached => {}
+                Some(group) if group.number == built.reached + 1 => {
+                    (built.reached, built.complete_to) = (group.number, group.at.max(built.complete_to));
+                    built.groups += 1;
+                    apply(db, group.writes)?;
+                }
+                _ => return broken(FrameError::Damaged.to_string()),
+            }
+        }
+        if built.reached < segment.last { broken(FrameError::Torn.to_string()) } else { Ok(None) }
+    }
+
+    /// An object's frames, if it says of itself what is expected; of a segment's times nothing is.
+    async fn frames(
+        &self,
+        path: &Path,
+        generation: Generation,
+        content: &Content,
+    ) -> Result<Frames<futures_util::stream::BoxStream<'static, object_store::Result<bytes::Bytes>>>, Fault> {
+        let stream = match self.target.get(path).await {
+            Err(object_store::Error::NotFound { .. }) => return Err(Fault::Object("it is not there".into())),
+            found => found.map_err(RestoreError::from).map_err(Fault::Fatal)?.into_stream(),
+        };
+        let (Heading { store, generation: of, content: found, .. }, frames) = Frames::begin(stream).await?;
+        let is_content = match (&found, content) {
+            (
+                Content::Segment { first, last, .. },
+                Content::Segment { first: wanted, last: to, .. },
+            ) => first == wanted && last == to,
+            (found, wanted) => found == wanted,
+        };
+        if store == self.store && of == generation && is_content {
+            Ok(frames)
+        } else {
+            Err(Fault::Object("it is not what its name says".into()))
+        }
+    }
+
+    /// What lies in the backup behind what was restored.
+    fn missing(&self, generation: Generation, built: &Built) -> Option<Missing> {
+        let segments = self.catalog.segments.iter().map(|((of, first), segment)| (*of, *first, segment.last, &segment.meta));
+        let snapshots = self.catalog.snapshots.iter().map(|((of, begin), meta)| (*of, *begin, *begin, meta));
+        let behind = segments
+            .chain(snapshots)
+            .filter(|(of, _, last, _)| *of > generation || (*of == generation && *last > built.reached));
+        let behind: Vec<_> = behind.collect();
+        let newest = behind.iter().map(|(.., meta)| meta.last_modified.timestamp_millis()).max()?;
+        let next = behind.iter().map(|(of, first, ..)| (*of, *first)).min()?;
+        let why = built.broken.clone().unwrap_or_else(|| {
+            if next.0 == generation {
+                format!("the changes from group {} to {} are not in the backup", built.reached + 1, next.1 - 1)
+            } else {
+                format!("generation {} has no snapshot that can be used", next.0)
+            }
+        });
+        Some(Missing { why, newest: Millis(newest) })
+    }
+}
+
+/// Why an object is of no use.
+enum Fault {
+    /// What is in it, or that it is not there.
+    Object(String),
+    Fatal(RestoreError),
+}
+
+impl From<FrameError> for Fault {
+    fn from(error: FrameError) -> Self {
+        match error {
+            FrameError::Unread(error) => Self::Fatal(error.into()),
+            FrameError::Newer(format) => Self::Fatal(RestoreError::Newer(format)),
+            damage => Self::Object(damage.to_string()),
+        }
+    }
+}
+
+/// Sets and removes keys, whatever is there.
+fn apply(db: &Db, writes: impl IntoIterator<Item = (IVec, Option<IVec>)>) -> Result<(), RestoreError> {
+    Ok(db.apply_batch(batch(writes)).map_err(engine)?)
+}
+
+/// A time for a person to read.
+fn shown(at: Millis) -> String {
+    jiff::Timestamp::from_millisecond(at.0).unwrap_or_default().to_string()
+}
