@@ -12,8 +12,8 @@ use tracing_subscriber::EnvFilter;
 use url::Url;
 
 use super::{
-    Api, Auth, Backup, Budget, Callback, Config, Database, Download, Egress, Log, LogFormat, Poll, Sandbox, Server,
-    Storage, Store, Upstream,
+    Api, Auth, Backup, Budget, Callback, Config, Database, Download, Egress, Log, LogFormat, Poll, Sandbox,
+    Server, Storage, Store, Upstream,
     file::{self, File},
     otel, relations,
     report::{Origin, Problem},
@@ -311,10 +311,14 @@ fn backup(c: &mut Checker<'_>, f: &file::Store) -> Option<Backup> {
     if !is_built_in {
         return c.reject("store.backup", format!("this build knows nothing of `{scheme}:`"));
     }
-    let url = Url::parse(text).ok().filter(|url| url.has_host() && url.query().is_none() && url.username().is_empty());
+    let url = Url::parse(text)
+        .ok()
+        .filter(|url| url.has_host() && url.query().is_none() && url.username().is_empty());
     match url {
         Some(url) => Some(Backup::Bucket(url)),
-        None => c.reject("store.backup", format!("must be `{scheme}://bucket/prefix`, without user and query")),
+        None => {
+            c.reject("store.backup", format!("must be `{scheme}://bucket/prefix`, without user and query"))
+        }
     }
 }
 

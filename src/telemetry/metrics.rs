@@ -247,7 +247,12 @@ pub const METRICS: &[Metric] = &[
         &[("result", &["done", "failed"])],
         "Requests to the place of the backup.",
     ),
-    metric("reelhook_backup_uploaded_bytes_total", Kind::Counter, &[], "Bytes that were added to the backup."),
+    metric(
+        "reelhook_backup_uploaded_bytes_total",
+        Kind::Counter,
+        &[],
+        "Bytes that were added to the backup.",
+    ),
 ];
 
 /// A recorder's settings: the buckets of each histogram.

@@ -83,7 +83,9 @@ fn store_failure(error: StoreError) -> Failure {
     let exit = match &error {
         StoreError::Locked { .. } => Exit::StoreLocked,
         StoreError::Missing { .. } => Exit::NotFound,
-        StoreError::NotEmpty { .. } | StoreError::Sealed { .. } | StoreError::Restored { .. } => Exit::Conflict,
+        StoreError::NotEmpty { .. } | StoreError::Sealed { .. } | StoreError::Restored { .. } => {
+            Exit::Conflict
+        }
         _ => Exit::Failure,
     };
     Failure::new(exit, error.to_string())

@@ -71,7 +71,8 @@ fn tell(restored: &Restored, config: &Config, output: &Output) -> Result<(), Fai
         output.note(&format!("{}: {}; {}", found.key, found.what, found.to_do));
     }
     output.line(&format!("restored {} jobs into {}", jobs(restored), place(config)))?;
-    output.note(&format!("from the snapshot of {} and {groups} groups of changes since", shown(*snapshot_at)));
+    output
+        .note(&format!("from the snapshot of {} and {groups} groups of changes since", shown(*snapshot_at)));
     output.note(&format!(
         "it is as the store was at {}: what was acknowledged later is not in it. Callbacks for such jobs are kept as \
          `unmatched` (`GET /v1/callbacks`), and the provider lists their tasks",

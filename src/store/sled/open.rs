@@ -24,10 +24,9 @@ use super::{
     outbox, rebuild,
     record::Card,
     space::Space,
-    write,
     state::{self, Head, Published, State, StoredTally, Tally},
     txn::engine,
-    value,
+    value, write,
 };
 use crate::{
     config,

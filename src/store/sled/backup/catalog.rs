@@ -111,9 +111,10 @@ impl Catalog {
             (generation, (kept, begin)) if generation == kept => last < begin,
             (generation, (kept, _)) => generation < kept,
         };
-        let older = self.objects.iter().filter(|(generation, last, path)| {
-            is_older(*generation, *last) && *path != claim(oldest_kept.0)
-        });
+        let older = self
+            .objects
+            .iter()
+            .filter(|(generation, last, path)| is_older(*generation, *last) && *path != claim(oldest_kept.0));
         older.map(|(.., path)| path.clone()).collect()
     }
 }

@@ -1,8 +1,8 @@
 //! What objects of a backup look like: a magic, then frames, each with its length and its checksum. The first frame is a
 //! heading in JSON; in a segment each further one is a group of the store, in a snapshot some rows of it.
 
-use futures_util::{Stream, StreamExt as _};
 use bytes::{Bytes, BytesMut};
+use futures_util::{Stream, StreamExt as _};
 use serde::{Deserialize, Serialize};
 use sled::IVec;
 

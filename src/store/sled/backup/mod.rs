@@ -44,12 +44,12 @@ use tokio::runtime;
 use tokio_util::sync::CancellationToken;
 
 pub(super) use self::feed::{Begun, Feed};
+use self::{feed::Outlet, writer::Writer};
 pub use self::{
     restore::{Missing, RestoreError, Restored, restore},
     status::{Report, Status},
     target::Target,
 };
-use self::{feed::Outlet, writer::Writer};
 use crate::lifecycle::Millis;
 
 /// Says in the store's folder where the backup ends that has everything.
@@ -95,7 +95,7 @@ pub(super) struct Prepared {
 
 /// A backup and the committer's way to it. `left` is what the process before left.
 pub(super) fn prepare(target: Target, left: Option<Marker>) -> (Feed, Prepared) {
-    let status = Arc::<Status>::default();
+    let status = Arc::new(Status::new());
     let (feed, outlet) = feed::feed(left.map_or(0, |left| left.last), Arc::clone(&status));
     (feed, Prepared { target, outlet, status, left })
 }
@@ -125,7 +125,9 @@ impl Prepared {
                     Some(Err(error)) => {
                         tracing::warn!(%error, "the next start makes a new snapshot for the backup");
                     }
-                    None => tracing::warn!("the store is closed and the backup lacks its end; the next start makes up for it"),
+                    None => tracing::warn!(
+                        "the store is closed and the backup lacks its end; the next start makes up for it"
+                    ),
                 }
             }
         })?;

@@ -266,17 +266,17 @@ impl<'a> Source<'a> {
         path: &Path,
         generation: Generation,
         content: &Content,
-    ) -> Result<Frames<futures_util::stream::BoxStream<'static, object_store::Result<bytes::Bytes>>>, Fault> {
+    ) -> Result<Frames<futures_util::stream::BoxStream<'static, object_store::Result<bytes::Bytes>>>, Fault>
+    {
         let stream = match self.target.get(path).await {
             Err(object_store::Error::NotFound { .. }) => return Err(Fault::Object("it is not there".into())),
             found => found.map_err(RestoreError::from).map_err(Fault::Fatal)?.into_stream(),
         };
         let (Heading { store, generation: of, content: found, .. }, frames) = Frames::begin(stream).await?;
         let is_content = match (&found, content) {
-            (
-                Content::Segment { first, last, .. },
-                Content::Segment { first: wanted, last: to, .. },
-            ) => first == wanted && last == to,
+            (Content::Segment { first, last, .. }, Content::Segment { first: wanted, last: to, .. }) => {
+                first == wanted && last == to
+            }
             (found, wanted) => found == wanted,
         };
         if store == self.store && of == generation && is_content {
@@ -288,7 +288,11 @@ impl<'a> Source<'a> {
 
     /// What lies in the backup behind what was restored.
     fn missing(&self, generation: Generation, built: &Built) -> Option<Missing> {
-        let segments = self.catalog.segments.iter().map(|((of, first), segment)| (*of, *first, segment.last, &segment.meta));
+        let segments = self
+            .catalog
+            .segments
+            .iter()
+            .map(|((of, first), segment)| (*of, *first, segment.last, &segment.meta));
         let snapshots = self.catalog.snapshots.iter().map(|((of, begin), meta)| (*of, *begin, *begin, meta));
         let behind = segments
             .chain(snapshots)
@@ -298,7 +302,11 @@ impl<'a> Source<'a> {
         let next = behind.iter().map(|(of, first, ..)| (*of, *first)).min()?;
         let why = built.broken.clone().unwrap_or_else(|| {
             if next.0 == generation {
-                format!("the changes from group {} to {} are not in the backup", built.reached + 1, next.1 - 1)
+                format!(
+                    "the changes from group {} to {} are not in the backup",
+                    built.reached + 1,
+                    next.1 - 1
+                )
             } else {
                 format!("generation {} has no snapshot that can be used", next.0)
             }

@@ -9,10 +9,10 @@ use super::now;
 use crate::lifecycle::Millis;
 
 /// How the backup of a running store does.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Status(Mutex<Known>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Known {
     /// Since when there has been something durable that is not in the backup.
     waiting_since: Option<Millis>,
@@ -34,6 +34,11 @@ pub struct Report {
 }
 
 impl Status {
+    /// Of a backup of which nobody knows anything so far.
+    pub(super) fn new() -> Self {
+        Self(Mutex::new(Known { waiting_since: None, open_since: Some(now()), trouble: None }))
+    }
+
     /// How it does now.
     #[must_use]
     pub fn report(&self) -> Report {
@@ -83,7 +88,10 @@ impl Status {
     pub(super) fn failed(&self, why: &str) {
         let mut known = self.known();
         if known.trouble.is_none() {
-            tracing::warn!(why, "the backup of the store cannot be written and is tried again; nothing waits for it");
+            tracing::warn!(
+                why,
+                "the backup of the store cannot be written and is tried again; nothing waits for it"
+            );
         }
         known.trouble = Some(why.to_owned());
     }

@@ -1,6 +1,10 @@
 //! Where a backup is kept.
 
-use std::{fs, io, path::{Path as FsPath, PathBuf}, sync::Arc};
+use std::{
+    fs, io,
+    path::{Path as FsPath, PathBuf},
+    sync::Arc,
+};
 
 use object_store::{
     GetResult, MultipartUpload, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload,

@@ -82,7 +82,13 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(target: Target, tree: Tree, outlet: Outlet, status: Arc<Status>, store: String) -> Self {
+    pub(super) fn new(
+        target: Target,
+        tree: Tree,
+        outlet: Outlet,
+        status: Arc<Status>,
+        store: String,
+    ) -> Self {
         Self {
             target,
             tree,
@@ -103,7 +109,6 @@ impl Writer {
 
     /// Uploads until the store is closed; then says where the backup ends, if it is whole and has everything.
     pub(super) async fn run(mut self, left: Option<Marker>) -> Option<Marker> {
-        self.status.opened(now());
         if !self.is_ours().await {
             // Whoever waits is let go.
             while self.outlet.next().await.is_some() {}
@@ -117,7 +122,8 @@ impl Writer {
             if self.ends_in_a_hole() {
                 self.begin().await;
             }
-            let timer = self.gathered.as_ref().map(|gathered| gathered.due).into_iter().chain(self.make_at).min();
+            let timer =
+                self.gathered.as_ref().map(|gathered| gathered.due).into_iter().chain(self.make_at).min();
             tokio::select! {
                 group = self.outlet.next() => match group {
                     Some(group) => self.take(&group).await,
@@ -302,7 +308,11 @@ impl Writer {
         if !self.has_hole() {
             self.status.closed();
         }
-        tracing::info!(rows = manifest.rows, bytes = manifest.bytes, "the backup has a whole snapshot of the store");
+        tracing::info!(
+            rows = manifest.rows,
+            bytes = manifest.bytes,
+            "the backup has a whole snapshot of the store"
+        );
         if let Err(error) = self.prune().await {
             tracing::warn!(%error, "what is outdated in the backup cannot be removed, and stays until the next snapshot");
         }
@@ -311,7 +321,9 @@ impl Writer {
     async fn prune(&self) -> object_store::Result<()> {
         let catalog = Catalog::list(self.target.store()).await?;
         if catalog.generations.last().is_some_and(|newest| *newest > self.generation) {
-            tracing::error!("another server writes to the same backup: `db restore` takes what that one wrote");
+            tracing::error!(
+                "another server writes to the same backup: `db restore` takes what that one wrote"
+            );
         }
         for path in catalog.outdated(self.generation) {
             self.target.delete(&path).await?;
