@@ -41,7 +41,7 @@ impl Stage {
             base_url = "{provider}"
             api_key = "aio_test"
             requests_per_minute = 600000
-            max_in_flight = 8
+            max_in_flight = 100
             [callback]
             listen = "127.0.0.1:{callback}"
             public_url = "http://127.0.0.1:{callback}"

@@ -46,31 +46,31 @@ pub(super) fn run(config: &Config, output: &Output) -> Result<(), Failure> {
 }
 
 fn document(restored: &Restored, config: &Config) -> Value {
-    let Restored { snapshot_at, groups, complete_to, missing, passed_over, report } = restored;
+    let Restored { snapshot_at, groups, complete_to, missing, passed_over, jobs, report } = restored;
     let missing = missing.as_ref().map(|missing| {
         json!({ "why": missing.why, "newest_at": shown(missing.newest), "seconds": behind(restored, missing) })
     });
     json!({
         "store": place(config),
-        "jobs": jobs(restored),
+        "jobs": jobs,
         "snapshot_at": shown(*snapshot_at),
         "changes": groups,
         "complete_to": shown(*complete_to),
         "missing": missing,
         "passed_over": passed_over,
-        "findings": report.findings,
+        "findings": report.as_ref().ok().map(|report| &report.findings),
     })
 }
 
 fn tell(restored: &Restored, config: &Config, output: &Output) -> Result<(), Failure> {
-    let Restored { snapshot_at, groups, complete_to, passed_over, report, .. } = restored;
+    let Restored { snapshot_at, groups, complete_to, passed_over, jobs, report, .. } = restored;
     for why in passed_over {
         output.note(&format!("a newer snapshot cannot be used: {why}"));
     }
-    for found in &report.findings {
+    for found in report.iter().flat_map(|report| &report.findings) {
         output.note(&format!("{}: {}; {}", found.key, found.what, found.to_do));
     }
-    output.line(&format!("restored {} jobs into {}", jobs(restored), place(config)))?;
+    output.line(&format!("restored {jobs} jobs into {}", place(config)))?;
     output
         .note(&format!("from the snapshot of {} and {groups} groups of changes since", shown(*snapshot_at)));
     output.note(&format!(
@@ -86,7 +86,6 @@ fn tell(restored: &Restored, config: &Config, output: &Output) -> Result<(), Fai
 
 /// A store that is there, and is not all that it could be, is a failure found.
 fn verdict(restored: &Restored, config: &Config) -> Result<(), Failure> {
-    let findings = restored.report.findings.len() as u64 + restored.report.more;
     let mut wrong = Vec::new();
     if let Some(missing) = &restored.missing {
         wrong.push(format!(
@@ -96,18 +95,19 @@ fn verdict(restored: &Restored, config: &Config) -> Result<(), Failure> {
             missing.why
         ));
     }
-    if findings > 0 {
-        wrong.push(format!("it breaks {findings} rules, see `reelhook db check`"));
+    match &restored.report {
+        Ok(report) if report.findings.is_empty() => {}
+        Ok(report) => {
+            let findings = report.findings.len() as u64 + report.more;
+            wrong.push(format!("it breaks {findings} rules, see `reelhook db check`"));
+        }
+        Err(why) => wrong.push(format!("it could not be checked: {why}")),
     }
     if wrong.is_empty() {
         return Ok(());
     }
     let detail = format!("the store at {} is restored, but {}", place(config), wrong.join("; and "));
     Err(Failure::new(Exit::Failure, detail))
-}
-
-fn jobs(restored: &Restored) -> u64 {
-    restored.report.counts.get("jobs").copied().unwrap_or(0)
 }
 
 /// Seconds from what was restored to the newest object that could not be.

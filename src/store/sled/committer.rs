@@ -68,7 +68,7 @@ pub(super) struct Committer {
 
 impl Committer {
     /// Starts the threads and their watchdog. `synced_file` is the one that holds the engine's log. What is durable is handed
-    /// to `backup`, after everybody was answered.
+    /// to `backup`, before anybody is answered.
     pub(super) fn start(
         db: Db,
         synced_file: File,
@@ -259,12 +259,12 @@ impl Syncer {
                 self.published.publish(&state);
             }
             self.free();
-            chaos::pass(Point::StoreAnswering);
-            answers.into_iter().for_each(|answer| answer());
-            chaos::pass(Point::StoreAnswered);
             if let (Some(backup), Some(group)) = (&self.backup, group) {
                 backup.offer(group);
             }
+            chaos::pass(Point::StoreAnswering);
+            answers.into_iter().for_each(|answer| answer());
+            chaos::pass(Point::StoreAnswered);
         }
     }
 

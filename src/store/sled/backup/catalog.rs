@@ -103,22 +103,21 @@ impl Catalog {
         run
     }
 
-    /// What is older than the second newest whole snapshot of a generation or those before it.
-    pub(super) fn outdated(&self, generation: Generation) -> Vec<Path> {
-        let whole = self.snapshots.range(..(generation + 1, 0)).rev().map(|(at, _)| *at);
-        let Some(oldest_kept) = whole.take(2).nth(1) else { return Vec::new() };
-        let is_older = |generation, last| match (generation, oldest_kept) {
-            (generation, (kept, begin)) if generation == kept => last < begin,
-            (generation, (kept, _)) => generation < kept,
-        };
-        let older = self
-            .objects
-            .iter()
-            .filter(|(generation, last, path)| is_older(*generation, *last) && *path != claim(oldest_kept.0));
+    /// The second newest whole snapshot of a generation and those before it.
+    pub(super) fn oldest_kept(&self, generation: Generation) -> Option<(Generation, u64)> {
+        self.snapshots.range(..(generation + 1, 0)).rev().map(|(at, _)| *at).nth(1)
+    }
+
+    /// What neither that snapshot nor a newer one needs.
+    pub(super) fn outdated(&self, (kept, begin): (Generation, u64)) -> Vec<Path> {
+        let older = self.objects.iter().filter(|(generation, last, path)| {
+            *generation < kept || (*generation == kept && *last < begin && *path != claim(kept))
+        });
         older.map(|(.., path)| path.clone()).collect()
     }
 }
 
-fn number(text: &str) -> Option<u64> {
+/// A name that is a number and nothing else.
+pub(super) fn number(text: &str) -> Option<u64> {
     Some(text).filter(|text| text.bytes().all(|digit| digit.is_ascii_digit()))?.parse().ok()
 }

@@ -19,7 +19,7 @@ use crate::{
         StoreError,
         sled::{
             check::{Report, check},
-            import, offline, open,
+            import, keys, offline, open,
             txn::{batch, engine},
         },
     },
@@ -38,8 +38,10 @@ pub struct Restored {
     pub missing: Option<Missing>,
     /// Newer snapshots that cannot be used, each with the reason.
     pub passed_over: Vec<String>,
-    /// Every rule of the store, held against it.
-    pub report: Report,
+    /// Jobs in it.
+    pub jobs: u64,
+    /// Every rule of the store, held against it; or why that could not be done.
+    pub report: Result<Report, String>,
 }
 
 /// What is in the backup and could not be restored.
@@ -104,10 +106,10 @@ fn restore_here(config: &config::Store, target: &Target, from: &str) -> Result<R
         match built {
             Ok(built) => {
                 let missing = source.missing(generation, &built);
-                let Built { manifest, groups, complete_to, .. } = built;
-                let report = check(config, None)?;
-                let snapshot_at = manifest.at;
-                return Ok(Restored { snapshot_at, groups, complete_to, missing, passed_over, report });
+                let Built { manifest: Manifest { at: snapshot_at, .. }, groups, complete_to, jobs, .. } =
+                    built;
+                let report = check(config, None).map_err(|error| error.to_string());
+                return Ok(Restored { snapshot_at, groups, complete_to, missing, passed_over, jobs, report });
             }
             Err(Unusable::Snapshot(why)) => {
                 passed_over.push(format!("{}: {why}", catalog::snapshot(generation, begin)));
@@ -138,6 +140,7 @@ struct Built {
     /// The last group.
     reached: u64,
     complete_to: Millis,
+    jobs: u64,
     /// Why the log of changes was not followed further, if it is damaged there.
     broken: Option<String>,
 }
@@ -180,7 +183,8 @@ impl<'a> Source<'a> {
         let db = open::engine_of(config)?;
         let synced = File::open(config.path.join("db"))?;
         self.rows(&db, &manifest).await?;
-        let mut built = Built { groups: 0, reached: begin, complete_to: manifest.at, broken: None, manifest };
+        let mut built =
+            Built { groups: 0, reached: begin, complete_to: manifest.at, jobs: 0, broken: None, manifest };
         for segment in self.catalog.run(generation, begin) {
             let broken = self.segment(&db, segment, &mut built).await?;
             if broken.is_some() {
@@ -193,6 +197,7 @@ impl<'a> Source<'a> {
             let why = broken.unwrap_or_else(|| format!("the log of changes ends at {reached}"));
             return Err(Unusable::Snapshot(format!("it needs the changes up to group {end}: {why}")));
         }
+        built.jobs = db.scan_prefix([keys::JOB]).count() as u64;
         db.flush().map_err(engine)?;
         open::sync_files(&config.path, &synced, 1)?;
         Ok(built)

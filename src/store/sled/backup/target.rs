@@ -98,6 +98,22 @@ impl Target {
         self.store.delete(path).await
     }
 
+    /// Removes what killed processes left half-written in the folders of older generations; buckets hide that by themselves.
+    pub(super) async fn sweep(&self, before: catalog::Generation) -> object_store::Result<()> {
+        let Some(folder) = self.folder.clone() else { return Ok(()) };
+        let swept = tokio::task::spawn_blocking(move || {
+            for entry in fs::read_dir(folder)? {
+                let entry = entry?;
+                if entry.file_name().to_str().and_then(catalog::number).is_some_and(|of| of < before) {
+                    fs::remove_dir_all(entry.path())?;
+                }
+            }
+            Ok::<_, io::Error>(())
+        });
+        let swept = swept.await.map_err(io::Error::other).flatten();
+        swept.map_err(|error| object_store::Error::Generic { store: "backup", source: error.into() })
+    }
+
     /// A folder in which the backup no longer is, is not the one that was opened: its volume is gone.
     fn ensure_there(&self) -> object_store::Result<()> {
         match &self.folder {

@@ -268,10 +268,11 @@ async fn what_is_older_than_the_last_two_snapshots_is_outdated_and_their_own_seg
         object_store::ObjectStoreExt::put(&store, &name.into(), "x".into()).await.unwrap();
     }
     let catalog = Catalog::list(&store).await.unwrap();
-    let mut outdated: Vec<_> = catalog.outdated(3).iter().map(ToString::to_string).collect();
+    let kept = catalog.oldest_kept(3).unwrap();
+    let mut outdated: Vec<_> = catalog.outdated(kept).iter().map(ToString::to_string).collect();
     outdated.sort();
     assert_eq!(outdated, &names[1..5]);
-    assert!(catalog.outdated(1).is_empty(), "there are no two of the first generation");
+    assert_eq!(catalog.oldest_kept(1), None, "there are no two of the first generation");
     let run: Vec<u64> = catalog.run(2, 12).iter().map(|segment| segment.last).collect();
     assert_eq!(run, [20], "the one before ends with the snapshot");
     assert!(catalog.run(2, 9).is_empty(), "10 is nowhere");

@@ -27,13 +27,13 @@ use crate::{lifecycle::Millis, store::sled::value::SCHEMA};
 /// How long a durable change waits for others to be uploaded with.
 const GATHER: Duration = Duration::from_secs(1);
 /// Bytes of a segment that waits for no others.
-const SEGMENT: usize = 8 << 20;
+const SEGMENT: usize = 4 << 20;
 /// Bytes of segments that are cheaper to keep than a new snapshot, however small that would be.
 const LEAST: u64 = 64 << 20;
 /// A snapshot is made at least so often while anything changes.
 const DAILY: Duration = Duration::from_hours(24);
 /// How long an answer of the target is waited for.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Pauses after a failure: the first, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 
@@ -325,10 +325,11 @@ impl Writer {
                 "another server writes to the same backup: `db restore` takes what that one wrote"
             );
         }
-        for path in catalog.outdated(self.generation) {
+        let Some(kept) = catalog.oldest_kept(self.generation) else { return Ok(()) };
+        for path in catalog.outdated(kept) {
             self.target.delete(&path).await?;
         }
-        Ok(())
+        self.target.sweep(kept.0).await
     }
 
     async fn put(&self, path: &Path, payload: PutPayload) {
