@@ -82,8 +82,9 @@ async fn copy(
                 break; // nobody wants it any more
             }
         }
-        // Whatever was seen of a group, that group had begun.
-        Ok::<_, StoreError>((rows.count, numbers.begun(), now()))
+        // Whatever was seen of a group, that group had begun; and what begins from here on is durable later than now.
+        let at = now();
+        Ok::<_, StoreError>((rows.count, numbers.begun(), at))
     });
     while let Some(frame) = frames.recv().await {
         bytes += frame.len() as u64;

@@ -44,7 +44,7 @@ impl Status {
     pub fn report(&self) -> Report {
         let known = self.known();
         let since = known.waiting_since.into_iter().chain(known.open_since).min();
-        let behind = since.map_or(0, |since| now().since(since).max(0));
+        let behind = since.map_or(0, |since| now().since(since).max(1));
         Report {
             behind: Duration::from_millis(behind.unsigned_abs()),
             whole: known.open_since.is_none(),

@@ -9,7 +9,7 @@ use sled::{Db, IVec, Tree};
 use tempfile::TempDir;
 
 use super::{
-    Feed, Marker, Status, Target,
+    Begun, Feed, Marker, Status, Target,
     catalog::Catalog,
     feed::{Outlet, with_room},
     format::{self, Content, FORMAT, FrameError, Frames, Group, Heading},
@@ -155,12 +155,17 @@ impl Stage {
 
     /// As the committer does it.
     fn write(&self, key: u64) {
+        let group = self.apply(key);
+        self.feed.as_ref().unwrap().offer(group);
+    }
+
+    /// The first half of that: it can be seen and is not durable.
+    fn apply(&self, key: u64) -> Begun {
         let value = IVec::from(vec![7; 100]);
         let writes = Writes::from([(IVec::from(&key.to_be_bytes()), Some(value))]);
-        let feed = self.feed.as_ref().unwrap();
-        let group = feed.begin(&writes);
+        let group = self.feed.as_ref().unwrap().begin(&writes);
         self.tree.apply_batch(txn::batch(writes)).unwrap();
-        feed.offer(group);
+        group
     }
 
     fn start(&mut self) -> tokio::task::JoinHandle<Option<Marker>> {
@@ -201,6 +206,26 @@ async fn a_group_that_found_no_room_is_said_and_a_new_snapshot_makes_up_for_it()
     stage.write(100);
     stage.feed = None;
     assert!(writer.await.unwrap().is_some(), "it is whole and has everything");
+    assert_eq!(stage.restored(), state(&stage.tree));
+}
+
+#[tokio::test]
+async fn a_snapshot_counts_once_every_group_is_there_of_which_it_may_show_a_part() {
+    let mut stage = Stage::new(Target::bucket(Arc::new(InMemory::new())), 1 << 20);
+    let group = stage.apply(1);
+    let writer = stage.start();
+    let rows = super::catalog::snapshot(1, 0);
+    while stage.target.get(&rows).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // Long enough for a writer that would not wait.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!stage.status.report().whole);
+    assert!(stage.target.list().await.unwrap().snapshots.is_empty());
+    stage.feed.as_ref().unwrap().offer(group);
+    stage.until(|report| report.whole).await;
+    stage.feed = None;
+    assert!(writer.await.unwrap().is_some());
     assert_eq!(stage.restored(), state(&stage.tree));
 }
 
