@@ -49,6 +49,7 @@ pub(super) struct Catalog {
 
 #[derive(Clone, Debug)]
 pub(super) struct Segment {
+    pub(super) first: u64,
     pub(super) last: u64,
     pub(super) meta: ObjectMeta,
 }
@@ -73,7 +74,7 @@ impl Catalog {
         } else if let Some(range) = rest.strip_prefix("log/") {
             let Some((first, last)) = range.split_once('-') else { return };
             let (Some(first), Some(last)) = (number(first), number(last)) else { return };
-            self.segments.insert((generation, first), Segment { last, meta });
+            self.segments.insert((generation, first), Segment { first, last, meta });
             last
         } else if let Some(name) = rest.strip_prefix("snapshot/") {
             let Some(begin) = number(name.strip_suffix(".json").unwrap_or(name)) else { return };
@@ -91,10 +92,10 @@ impl Catalog {
     /// The segments behind a group, as far as they follow one another.
     pub(super) fn run(&self, generation: Generation, begin: u64) -> Vec<&Segment> {
         let mut run: Vec<&Segment> = Vec::new();
-        for ((_, first), segment) in self.segments.range((generation, 0)..(generation + 1, 0)) {
+        for (_, segment) in self.segments.range((generation, 0)..(generation + 1, 0)) {
             let reached = run.last().map_or(begin, |segment| segment.last);
             if segment.last > reached {
-                if *first > reached + 1 {
+                if segment.first > reached + 1 {
                     break;
                 }
                 run.push(segment);

@@ -2,13 +2,15 @@
 
 use std::{fs::File, io, thread};
 
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
 use object_store::path::Path;
 use sled::{Db, IVec};
 use tokio::runtime;
 
 use super::{
     catalog::{self, Catalog, Generation, STORE, Segment},
-    format::{self, Content, FORMAT, FrameError, Frames, Group, Heading, Manifest},
+    format::{self, Content, FORMAT, FrameError, Frames, Group, Manifest},
     target::Target,
     writer::Identity,
 };
@@ -101,7 +103,7 @@ fn restore_here(config: &config::Store, target: &Target, from: &str) -> Result<R
             let built = runtime.block_on(source.build(stage, generation, begin))?;
             let note = format!("from {from}, as it was at {}", shown(built.complete_to));
             offline::mark_restored(&stage.path, &note)?;
-            Ok::<_, Unusable>(built)
+            Ok::<_, Fault>(built)
         });
         match built {
             Ok(built) => {
@@ -111,25 +113,36 @@ fn restore_here(config: &config::Store, target: &Target, from: &str) -> Result<R
                 let report = check(config, None).map_err(|error| error.to_string());
                 return Ok(Restored { snapshot_at, groups, complete_to, missing, passed_over, jobs, report });
             }
-            Err(Unusable::Snapshot(why)) => {
+            Err(Fault::Object(why)) => {
                 passed_over.push(format!("{}: {why}", catalog::snapshot(generation, begin)));
             }
-            Err(Unusable::Fatal(error)) => return Err(error),
+            Err(Fault::Fatal(error)) => return Err(error),
         }
     }
     Err(RestoreError::NothingWhole(passed_over))
 }
 
-/// Why a snapshot is not what the store is made of.
-enum Unusable {
-    /// An older one may do.
-    Snapshot(String),
+/// Why an object is of no use.
+enum Fault {
+    /// Of what is in it, or since it is not there. Another one may do.
+    Object(String),
+    /// Nothing can be made at all.
     Fatal(RestoreError),
 }
 
-impl<E: Into<RestoreError>> From<E> for Unusable {
+impl<E: Into<RestoreError>> From<E> for Fault {
     fn from(error: E) -> Self {
         Self::Fatal(error.into())
+    }
+}
+
+impl From<FrameError> for Fault {
+    fn from(error: FrameError) -> Self {
+        match error {
+            FrameError::Unread(error) => Self::Fatal(error.into()),
+            FrameError::Newer(format) => Self::Fatal(RestoreError::Newer(format)),
+            damage => Self::Object(damage.to_string()),
+        }
     }
 }
 
@@ -173,10 +186,10 @@ impl<'a> Source<'a> {
         config: &config::Store,
         generation: Generation,
         begin: u64,
-    ) -> Result<Built, Unusable> {
+    ) -> Result<Built, Fault> {
         let manifest = self.target.get(&catalog::manifest(generation, begin)).await?.bytes().await?;
         let manifest: Manifest = serde_json::from_slice(&manifest)
-            .map_err(|error| Unusable::Snapshot(format!("its manifest is damaged: {error}")))?;
+            .map_err(|error| Fault::Object(format!("its manifest is damaged: {error}")))?;
         if manifest.format > FORMAT {
             return Err(RestoreError::Newer(manifest.format).into());
         }
@@ -186,16 +199,18 @@ impl<'a> Source<'a> {
         let mut built =
             Built { groups: 0, reached: begin, complete_to: manifest.at, jobs: 0, broken: None, manifest };
         for segment in self.catalog.run(generation, begin) {
-            let broken = self.segment(&db, segment, &mut built).await?;
-            if broken.is_some() {
-                built.broken = broken;
-                break;
+            match self.segment(&db, segment, &mut built).await {
+                Err(Fault::Object(why)) => {
+                    built.broken = Some(format!("{}: {why}", segment.meta.location));
+                    break;
+                }
+                applied => applied?,
             }
         }
         if built.reached < built.manifest.end {
             let Built { reached, manifest: Manifest { end, .. }, broken, .. } = built;
             let why = broken.unwrap_or_else(|| format!("the log of changes ends at {reached}"));
-            return Err(Unusable::Snapshot(format!("it needs the changes up to group {end}: {why}")));
+            return Err(Fault::Object(format!("it needs the changes up to group {end}: {why}")));
         }
         built.jobs = db.scan_prefix([keys::JOB]).count() as u64;
         db.flush().map_err(engine)?;
@@ -204,87 +219,56 @@ impl<'a> Source<'a> {
     }
 
     /// Writes the rows of a snapshot.
-    async fn rows(&self, db: &Db, manifest: &Manifest) -> Result<(), Unusable> {
+    async fn rows(&self, db: &Db, manifest: &Manifest) -> Result<(), Fault> {
         let Manifest { generation, begin, .. } = *manifest;
-        let content = Content::Snapshot { begin };
-        let unusable = |fault: Fault| match fault {
-            Fault::Object(why) => Unusable::Snapshot(why),
-            Fault::Fatal(error) => Unusable::Fatal(error),
-        };
-        let found = self.frames(&catalog::snapshot(generation, begin), generation, &content).await;
-        let mut frames = found.map_err(unusable)?;
+        let (path, wanted) = (catalog::snapshot(generation, begin), Content::Snapshot { begin });
+        let mut frames = self.frames(&path, generation, |content| *content == wanted).await?;
         let mut count = 0;
-        while let Some(frame) = frames.next().await.map_err(|error| unusable(error.into()))? {
-            let rows = format::rows(&frame).ok_or_else(|| unusable(FrameError::Damaged.into()))?;
+        while let Some(frame) = frames.next().await? {
+            let rows = format::rows(&frame).ok_or(FrameError::Damaged)?;
             count += rows.len() as u64;
             apply(db, rows)?;
         }
         if count != manifest.rows {
             let why = format!("it has {count} rows, and its manifest says {}", manifest.rows);
-            return Err(Unusable::Snapshot(why));
+            return Err(Fault::Object(why));
         }
         Ok(())
     }
 
-    /// Applies a segment, as far as it is whole; why it is not, if so.
-    async fn segment(
-        &self,
-        db: &Db,
-        segment: &Segment,
-        built: &mut Built,
-    ) -> Result<Option<String>, RestoreError> {
-        let path = &segment.meta.location;
-        let broken = |why: String| Ok(Some(format!("{path}: {why}")));
-        let first = match path.filename().and_then(|name| name.split_once('-')?.0.parse().ok()) {
-            Some(first) => first,
-            None => return broken("it has no number".to_owned()),
-        };
-        let content = Content::Segment { first, last: segment.last, from: Millis(0), to: Millis(0) };
-        let mut frames = match self.frames(path, built.manifest.generation, &content).await {
-            Ok(frames) => frames,
-            Err(Fault::Object(why)) => return broken(why),
-            Err(Fault::Fatal(error)) => return Err(error),
-        };
-        loop {
-            let frame = match frames.next().await.map_err(Fault::from) {
-                Ok(None) => break,
-                Ok(Some(frame)) => frame,
-                Err(Fault::Object(why)) => return broken(why),
-                Err(Fault::Fatal(error)) => return Err(error),
-            };
-            match Group::decode(&frame) {
-                Some(group) if group.number <= built.reached => {}
-                Some(group) if group.number == built.reached + 1 => {
-                    (built.reached, built.complete_to) = (group.number, group.at.max(built.complete_to));
-                    built.groups += 1;
-                    apply(db, group.writes)?;
-                }
-                _ => return broken(FrameError::Damaged.to_string()),
+    /// Applies a segment, as far as it is whole.
+    async fn segment(&self, db: &Db, segment: &Segment, built: &mut Built) -> Result<(), Fault> {
+        let wanted = (segment.first, segment.last);
+        let is_it = |content: &Content| matches!(*content, Content::Segment { first, last, .. } if (first, last) == wanted);
+        let mut frames = self.frames(&segment.meta.location, built.manifest.generation, is_it).await?;
+        while let Some(frame) = frames.next().await? {
+            let group = Group::decode(&frame).ok_or(FrameError::Damaged)?;
+            if group.number <= built.reached {
+                continue;
             }
+            if group.number > built.reached + 1 {
+                return Err(FrameError::Damaged.into());
+            }
+            apply(db, group.writes)?;
+            (built.reached, built.complete_to) = (group.number, group.at.max(built.complete_to));
+            built.groups += 1;
         }
-        if built.reached < segment.last { broken(FrameError::Torn.to_string()) } else { Ok(None) }
+        if built.reached < segment.last { Err(FrameError::Torn.into()) } else { Ok(()) }
     }
 
-    /// An object's frames, if it says of itself what is expected; of a segment's times nothing is.
+    /// An object's frames, if it says of itself what is expected.
     async fn frames(
         &self,
         path: &Path,
         generation: Generation,
-        content: &Content,
-    ) -> Result<Frames<futures_util::stream::BoxStream<'static, object_store::Result<bytes::Bytes>>>, Fault>
-    {
+        is_it: impl Fn(&Content) -> bool,
+    ) -> Result<Frames<BoxStream<'static, object_store::Result<Bytes>>>, Fault> {
         let stream = match self.target.get(path).await {
             Err(object_store::Error::NotFound { .. }) => return Err(Fault::Object("it is not there".into())),
-            found => found.map_err(RestoreError::from).map_err(Fault::Fatal)?.into_stream(),
+            found => found?.into_stream(),
         };
-        let (Heading { store, generation: of, content: found, .. }, frames) = Frames::begin(stream).await?;
-        let is_content = match (&found, content) {
-            (Content::Segment { first, last, .. }, Content::Segment { first: wanted, last: to, .. }) => {
-                first == wanted && last == to
-            }
-            (found, wanted) => found == wanted,
-        };
-        if store == self.store && of == generation && is_content {
+        let (heading, frames) = Frames::begin(stream).await?;
+        if heading.store == self.store && heading.generation == generation && is_it(&heading.content) {
             Ok(frames)
         } else {
             Err(Fault::Object("it is not what its name says".into()))
@@ -293,16 +277,12 @@ impl<'a> Source<'a> {
 
     /// What lies in the backup behind what was restored.
     fn missing(&self, generation: Generation, built: &Built) -> Option<Missing> {
-        let segments = self
-            .catalog
-            .segments
-            .iter()
-            .map(|((of, first), segment)| (*of, *first, segment.last, &segment.meta));
-        let snapshots = self.catalog.snapshots.iter().map(|((of, begin), meta)| (*of, *begin, *begin, meta));
-        let behind = segments
-            .chain(snapshots)
-            .filter(|(of, _, last, _)| *of > generation || (*of == generation && *last > built.reached));
-        let behind: Vec<_> = behind.collect();
+        let Catalog { segments, snapshots, .. } = &self.catalog;
+        let segments = segments.iter().map(|((of, first), it)| (*of, *first, it.last, &it.meta));
+        let snapshots = snapshots.iter().map(|((of, begin), meta)| (*of, *begin, *begin, meta));
+        let is_behind = |of, last| of > generation || (of == generation && last > built.reached);
+        let behind: Vec<_> =
+            segments.chain(snapshots).filter(|(of, _, last, _)| is_behind(*of, *last)).collect();
         let newest = behind.iter().map(|(.., meta)| meta.last_modified.timestamp_millis()).max()?;
         let next = behind.iter().map(|(of, first, ..)| (*of, *first)).min()?;
         let why = built.broken.clone().unwrap_or_else(|| {
@@ -317,23 +297,6 @@ impl<'a> Source<'a> {
             }
         });
         Some(Missing { why, newest: Millis(newest) })
-    }
-}
-
-/// Why an object is of no use.
-enum Fault {
-    /// What is in it, or that it is not there.
-    Object(String),
-    Fatal(RestoreError),
-}
-
-impl From<FrameError> for Fault {
-    fn from(error: FrameError) -> Self {
-        match error {
-            FrameError::Unread(error) => Self::Fatal(error.into()),
-            FrameError::Newer(format) => Self::Fatal(RestoreError::Newer(format)),
-            damage => Self::Object(damage.to_string()),
-        }
     }
 }
 
