@@ -19,7 +19,7 @@ use url::Url;
 use crate::{
     app::{Addresses, App, AppError},
     clock::Clock,
-    config::Config,
+    config::{Backup, Config},
     inbound::{self, Context, Feed, Keys},
     keys::KeyFileError,
     lifecycle::{Millis, Policy},
@@ -33,7 +33,10 @@ use crate::{
     runner::{Calls, Retainer, Running},
     store::{
         Store, StoreError,
-        sled::{self, Restored, SledStore},
+        sled::{
+            self, Restored, SledStore,
+            backup::{Status, Target},
+        },
     },
     telemetry,
 };
@@ -57,6 +60,9 @@ pub enum StartError {
     /// The archive.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
+    /// The place of the backup.
+    #[error("the backup's place ([store] backup) cannot be used: {0}")]
+    Backup(io::Error),
     /// The core.
     #[error(transparent)]
     App(#[from] AppError),
@@ -106,7 +112,7 @@ impl Server {
         };
         let addresses = Addresses { public_url: config.callback.public_url.clone(), external_url };
         let archive = Arc::new(Archive::open(&config.storage).await?);
-        let store = open_store(Arc::clone(&config), &clock).await?;
+        let (store, backup) = open_store(Arc::clone(&config), &clock).await?;
         let app = App::new(Arc::clone(&config), Arc::clone(&store), clock, addresses).await?;
         let app = Arc::new(app);
         let guard = Guard::new(config.egress.allow.clone());
@@ -121,6 +127,7 @@ impl Server {
         let context = Arc::new(Context {
             app: Arc::clone(&app),
             archive: Arc::clone(&archive),
+            backup,
             guard,
             sinks: Arc::clone(&sinks),
             retainer: Arc::clone(&retainer),
@@ -229,19 +236,43 @@ pub async fn hold_restored(config: &Config, clock: &Clock) -> Result<Restored, S
     Ok(restored)
 }
 
-/// Opens the store that the configuration names; a database's clock is then the one to go by.
-async fn open_store(config: Arc<Config>, clock: &Clock) -> Result<Arc<dyn Store>, StartError> {
+/// The place that a backup is kept in. A folder is made where it is missing, if `make` says so.
+///
+/// # Errors
+/// [`StartError::Backup`]: the place is out of reach, or of a kind that this build knows nothing of.
+pub fn backup_target(backup: &Backup, make: bool) -> Result<Target, StartError> {
+    let target = match backup {
+        Backup::Folder(path) if make => Target::folder(path),
+        Backup::Folder(path) => Target::existing_folder(path),
+        Backup::Bucket(url) => {
+            let message = format!("`{}:` is no place that this build can write backups to", url.scheme());
+            Err(io::Error::new(io::ErrorKind::Unsupported, message))
+        }
+    };
+    target.map_err(StartError::Backup)
+}
+
+/// Opens the store that the configuration names, with its backup if it has one; a database's clock is then the one to go by.
+async fn open_store(
+    config: Arc<Config>,
+    clock: &Clock,
+) -> Result<(Arc<dyn Store>, Option<Arc<Status>>), StartError> {
     #[cfg(feature = "postgres")]
     if let Some(database) = &config.database {
         let every = Duration::from_secs(60) / config.upstream.requests_per_minute;
-        return Ok(Arc::new(
-            crate::store::postgres::PostgresStore::open(database, clock.clone(), every).await?,
-        ));
+        let store = crate::store::postgres::PostgresStore::open(database, clock.clone(), every).await?;
+        return Ok((Arc::new(store), None));
     }
     let (policy, now) = (Arc::new(policy(&config)), Millis(clock.now_ms()));
     // Where blocking is allowed.
-    let opened = tokio::task::spawn_blocking(move || SledStore::open(&config.store, now, &policy)).await;
-    Ok(Arc::new(opened.map_err(io::Error::other)??))
+    let opened = tokio::task::spawn_blocking(move || {
+        let Some(backup) = &config.backup else { return Ok(SledStore::open(&config.store, now, &policy)?) };
+        let target = backup_target(backup, true)?;
+        Ok::<_, StartError>(SledStore::open_with_backup(&config.store, target, now, &policy)?)
+    });
+    let store = opened.await.map_err(io::Error::other)??;
+    let backup = store.backup();
+    Ok((Arc::new(store), backup))
 }
 
 /// Looks at the disks while nobody has work for them: whoever looks first logs a change.

@@ -11,7 +11,10 @@ use std::{
     process::{Command, Stdio},
 };
 
-use reelhook::telemetry::{Kind, METRICS, Metric};
+use reelhook::{
+    config::Backup,
+    telemetry::{Kind, METRICS, Metric},
+};
 use serde_json::json;
 use support::World;
 
@@ -25,7 +28,11 @@ struct Sample {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_scrape_is_the_table_with_closed_labels_and_no_ids() {
-    let mut world = World::with(|config| config.budget.daily_credits = 100_000).await;
+    let mut world = World::with(|config| {
+        config.budget.daily_credits = 100_000;
+        config.backup = Some(Backup::Folder(config.store.path.with_file_name("backup")));
+    })
+    .await;
     let mut ids = Vec::new();
     for prompt in [
         "a boat",

@@ -93,7 +93,7 @@ enum Command {
     Keys(keys::Args),
     /// Make, check and show the configuration
     Config(config::Args),
-    /// Check, export, import and recover the store while no server runs on it
+    /// Check, export, import, recover and restore the store while no server runs on it
     Db(db::Args),
     /// Check the signature of a webhook, offline
     Verify(verify::Args),

@@ -91,8 +91,8 @@ pub(crate) async fn start(config: Config, listeners: Listeners) -> Result<Server
 pub(crate) fn failure(error: StartError) -> Failure {
     let exit = match &error {
         StartError::Store(StoreError::Locked { .. }) => Exit::StoreLocked,
-        StartError::Store(StoreError::Sealed { .. }) => Exit::Conflict,
-        StartError::Listen { .. } | StartError::Keys(_) => Exit::Usage,
+        StartError::Store(StoreError::Sealed { .. } | StoreError::Restored { .. }) => Exit::Conflict,
+        StartError::Listen { .. } | StartError::Keys(_) | StartError::Backup(_) => Exit::Usage,
         _ => Exit::Failure,
     };
     Failure::new(exit, error.to_string())

@@ -12,7 +12,7 @@ use tracing_subscriber::EnvFilter;
 use url::Url;
 
 use super::{
-    Api, Auth, Budget, Callback, Config, Database, Download, Egress, Log, LogFormat, Poll, Retention,
+    Api, Auth, Backup, Budget, Callback, Config, Database, Download, Egress, Log, LogFormat, Poll, Retention,
     Sandbox, Server, Storage, Store, Upstream,
     file::{self, File},
     otel, relations,
@@ -97,6 +97,7 @@ pub(super) fn config(c: &mut Checker<'_>, file: &File) -> Config {
         storage: storage(c, &file.storage),
         store: store(c, &file.store),
         database: database(c, &file.store),
+        backup: backup(c, &file.store),
         egress: egress(c, &file.egress),
         budget: budget(c, &file.budget),
         pricing: pricing(c, &file.pricing.kling_3),
@@ -293,6 +294,34 @@ fn database(c: &mut Checker<'_>, f: &file::Store) -> Option<Database> {
     let url = c.database_url("store.url", &f.url)?;
     let direct_url = f.direct_url.as_ref().and_then(|url| c.database_url("store.direct_url", url));
     Some(Database { url, direct_url, password, connections })
+}
+
+fn backup(c: &mut Checker<'_>, f: &file::Store) -> Option<Backup> {
+    let text = f.backup.as_deref()?;
+    if is_database(&f.url) {
+        let message = "is for a store in a folder, and store.url names a database: use the database's own backup (archived \
+                       write-ahead log and base backups), and recover it to its last commit";
+        return c.reject("store.backup", message);
+    }
+    let scheme = text.split_once(':').map_or("", |(scheme, _)| scheme);
+    let is_built_in = match scheme {
+        "s3" => cfg!(feature = "s3"),
+        "gs" => cfg!(feature = "gcs"),
+        "az" => cfg!(feature = "azure"),
+        _ => return Some(Backup::Folder(c.folder("store.backup", text, "file"))),
+    };
+    if !is_built_in {
+        return c.reject("store.backup", format!("this build knows nothing of `{scheme}:`"));
+    }
+    let url = Url::parse(text)
+        .ok()
+        .filter(|url| url.has_host() && url.query().is_none() && url.username().is_empty());
+    match url {
+        Some(url) => Some(Backup::Bucket(url)),
+        None => {
+            c.reject("store.backup", format!("must be `{scheme}://bucket/prefix`, without user and query"))
+        }
+    }
 }
 
 fn egress(c: &mut Checker<'_>, f: &file::Egress) -> Egress {

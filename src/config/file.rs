@@ -185,6 +185,7 @@ pub(super) struct Store {
     pub(super) connections: i64,
     pub(super) cache: String,
     pub(super) min_free: String,
+    pub(super) backup: Option<String>,
 }
 
 #[derive(Debug, Deserialize, Serialize)]

@@ -58,6 +58,8 @@ pub struct Config {
     pub store: Store,
     /// The database where jobs and events are kept, when `[store] url` names one.
     pub database: Option<Database>,
+    /// Where the embedded store is backed up to; never with a [`Database`].
+    pub backup: Option<Backup>,
     /// What may be reached besides public addresses.
     pub egress: Egress,
     /// Spending limits.
@@ -286,6 +288,15 @@ pub struct Store {
     pub cache: u64,
     /// No job is accepted with less free bytes; 0 to 1 PiB.
     pub min_free: u64,
+}
+
+/// `[store] backup`: where the embedded store is backed up to, continuously.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Backup {
+    /// A folder, apart from those of the store and of the archive.
+    Folder(PathBuf),
+    /// A bucket and what the names of all objects begin with: `s3://`, `gs://` or `az://`, without user, password and query.
+    Bucket(Url),
 }
 
 /// `[store]` of several instances: a PostgreSQL database. The URLs may hold passwords.

@@ -1,7 +1,7 @@
 //! What values must be to each other.
 
 use super::{
-    Config,
+    Backup, Config,
     check::Checker,
     value::{is_loopback, is_private},
 };
@@ -17,6 +17,12 @@ pub(super) fn check(c: &mut Checker<'_>, config: &Config) {
     let (videos, state) = (&config.storage.root, &config.store.path);
     let apart = config.database.is_some() || !videos.starts_with(state) && !state.starts_with(videos);
     c.relation("storage.url", "store.url", apart, "must be a folder apart from");
+    if let Some(Backup::Folder(backup)) = &config.backup {
+        for (other, folder) in [("store.url", state), ("storage.url", videos)] {
+            let apart = !backup.starts_with(folder) && !folder.starts_with(backup);
+            c.relation("store.backup", other, apart, "must be a folder apart from");
+        }
+    }
 }
 
 fn listeners(c: &mut Checker<'_>, config: &Config) {

@@ -6,7 +6,7 @@ use actix_web::{HttpRequest, HttpResponse, web::Data};
 use serde_json::{Value, json};
 
 use super::{Context, fields::Params, problem::Problem};
-use crate::disk::Report;
+use crate::{disk::Report, store::sled::backup};
 
 /// `GET /livez`: the process answers.
 pub(super) async fn live() -> HttpResponse {
@@ -41,8 +41,14 @@ fn checks(context: &Context, store_is_open: bool) -> Value {
         "store": store,
         "stopping": context.stop.is_cancelled(),
         "archive": disk(&context.archive.disk()),
+        "backup": context.backup.as_ref().map(|backup| backup_of_store(&backup.report())),
         "callbacks": { "expected": context.app.config().callback.public_url.is_some() },
     })
+}
+
+fn backup_of_store(report: &backup::Report) -> Value {
+    let backup::Report { behind, whole, trouble } = report;
+    json!({ "behind_seconds": behind.as_secs(), "whole": whole, "why": trouble })
 }
 
 fn disk(report: &Report) -> Value {

@@ -33,6 +33,9 @@ pub(super) async fn metrics(context: Data<Context>) -> Result<HttpResponse, Prob
         gauge!("reelhook_store_bytes").set(bytes as f64);
     }
     store.disk().into_iter().chain([context.archive.disk()]).for_each(|report| disk(&report));
+    if let Some(backup) = &context.backup {
+        gauge!("reelhook_backup_behind_seconds").set(backup.report().behind.as_secs_f64());
+    }
     gauge!("reelhook_submits_paused").set(f64::from(app.pause().is_some()));
     gauge!("reelhook_callbacks_silent").set(f64::from(app.callbacks_are_silent()));
     let text = telemetry::recorder().map(|recorder| {

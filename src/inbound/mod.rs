@@ -55,6 +55,7 @@ use crate::{
     app::App,
     outbound::{archive::Archive, deliver::Sinks, egress::Guard},
     runner::Retainer,
+    store::sled::backup,
 };
 
 /// What every request can reach.
@@ -63,6 +64,8 @@ pub struct Context {
     pub app: Arc<App>,
     /// Where the videos are.
     pub archive: Arc<Archive>,
+    /// How the backup of the store does; none without one.
+    pub backup: Option<Arc<backup::Status>>,
     /// Which URLs of jobs may be called.
     pub guard: Guard,
     /// Who is told.

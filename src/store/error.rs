@@ -38,6 +38,17 @@ pub enum StoreError {
         /// When, as the seal says.
         note: String,
     },
+    /// It was made of a backup.
+    #[error(
+        "the store at {path} was restored {note}: what it has as not sent may have been sent since, and would be paid for \
+         twice; start once with `reelhook serve --restored`, which holds that for a person to decide"
+    )]
+    Restored {
+        /// Where it is.
+        path: String,
+        /// From which backup, and as it was when.
+        note: String,
+    },
     /// No copy of it can be made to look at.
     #[error("the store cannot be copied to {path} to be looked at: {why}; name another place with --scratch")]
     Uncopied {

@@ -241,6 +241,24 @@ pub const METRICS: &[Metric] = &[
         &[],
         "Time that the disk took to make a group durable.",
     ),
+    metric(
+        "reelhook_backup_behind_seconds",
+        Kind::Gauge,
+        &[],
+        "Age of the oldest change of the store that the backup could not restore; 0 without one.",
+    ),
+    metric(
+        "reelhook_backup_requests_total",
+        Kind::Counter,
+        &[("result", &["done", "failed"])],
+        "Requests to the place of the backup.",
+    ),
+    metric(
+        "reelhook_backup_uploaded_bytes_total",
+        Kind::Counter,
+        &[],
+        "Bytes that were added to the backup.",
+    ),
 ];
 
 /// A recorder's settings: the buckets of each histogram.

@@ -4,6 +4,7 @@ mod check;
 mod export;
 mod import;
 mod recover;
+mod restore;
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -13,7 +14,7 @@ use std::{
 
 use reelhook::{
     clock::Clock,
-    config::Config,
+    config::{Config, LoadOptions},
     lifecycle::Millis,
     store::{StoreError, transfer::TransferError},
 };
@@ -43,6 +44,8 @@ enum Command {
     Import(import::Args),
     /// Write what can be read of a damaged store as an export, with jobs made anew where records are lost
     Recover(recover::Args),
+    /// Make a new store of the continuous backup
+    Restore(restore::Args),
 }
 
 /// Where the copy is made that is read in place of the store.
@@ -54,7 +57,12 @@ struct Scratch {
 }
 
 pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
-    let config = config::load(args.config)?.config;
+    let overrides = match &args.command {
+        Command::Restore(args) => args.overrides(),
+        _ => Vec::new(),
+    };
+    let options = LoadOptions { path: args.config, overrides, ..LoadOptions::from_process() };
+    let config = config::load_with(options)?.config;
     if !matches!(args.command, Command::Import(_)) {
         needs_folder(&config)?;
     }
@@ -63,6 +71,7 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
         Command::Export(args) => export::run(args, &config, output),
         Command::Import(args) => import::run(args, &config, output),
         Command::Recover(args) => recover::run(args, &config, output),
+        Command::Restore(_) => restore::run(&config, output),
     }
 }
 
@@ -74,7 +83,9 @@ fn store_failure(error: StoreError) -> Failure {
     let exit = match &error {
         StoreError::Locked { .. } => Exit::StoreLocked,
         StoreError::Missing { .. } => Exit::NotFound,
-        StoreError::NotEmpty { .. } | StoreError::Sealed { .. } => Exit::Conflict,
+        StoreError::NotEmpty { .. } | StoreError::Sealed { .. } | StoreError::Restored { .. } => {
+            Exit::Conflict
+        }
         _ => Exit::Failure,
     };
     Failure::new(exit, error.to_string())

@@ -22,9 +22,10 @@ use sled::Db;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
+    backup::{Begun, Feed},
     durable,
     state::{Published, State},
-    txn::{Txn, engine},
+    txn::{self, Txn, engine},
 };
 use crate::{
     chaos::{self, Point, Safeguard},
@@ -53,6 +54,8 @@ enum Request {
 struct Applied {
     /// What it leaves; none when it wrote nothing, and so saw only what is durable once its turn has come.
     state: Option<State>,
+    /// The same for the backup, where there is one.
+    group: Option<Begun>,
     answers: Vec<Answer>,
 }
 
@@ -64,12 +67,14 @@ pub(super) struct Committer {
 }
 
 impl Committer {
-    /// Starts the threads and their watchdog. `synced_file` is the one that holds the engine's log.
+    /// Starts the threads and their watchdog. `synced_file` is the one that holds the engine's log. What is durable is handed
+    /// to `backup`, before anybody is answered.
     pub(super) fn start(
         db: Db,
         synced_file: File,
         state: State,
         published: Arc<Published>,
+        backup: Option<Feed>,
     ) -> std::io::Result<Self> {
         let (queue, requests) = mpsc::channel(QUEUE);
         let pulses = Arc::new([Pulse::new(), Pulse::new()]);
@@ -78,8 +83,14 @@ impl Committer {
 
         let (applied, to_sync) = sync_channel(1);
         let (done, synced) = sync_channel(1);
-        let syncer =
-            Syncer { db: db.clone(), file: synced_file, published, pulses: Arc::clone(&pulses), done };
+        let syncer = Syncer {
+            db: db.clone(),
+            file: synced_file,
+            published,
+            backup: backup.clone(),
+            pulses: Arc::clone(&pulses),
+            done,
+        };
         let syncer = Builder::new().name("store-syncer".into()).spawn(move || {
             let _fatal = FatalPanic;
             syncer.run(&to_sync);
@@ -87,7 +98,7 @@ impl Committer {
         let thread = Builder::new().name("store-committer".into()).spawn(move || {
             let _fatal = FatalPanic;
             let txn = Txn::new((*db).clone(), state);
-            Judge { db, txn, answers: Vec::new(), synced, applied, pulses }.run(requests);
+            Judge { db, txn, answers: Vec::new(), synced, applied, backup, pulses }.run(requests);
             syncer.join().ok(); // a panic there has ended the process already
         })?;
         Ok(Self { queue, thread: Mutex::new(Some(thread)) })
@@ -172,6 +183,7 @@ struct Judge {
     /// Says that the syncer is free: the group before is durable.
     synced: Receiver<()>,
     applied: SyncSender<Applied>,
+    backup: Option<Feed>,
     pulses: Arc<[Pulse; 2]>,
 }
 
@@ -208,18 +220,19 @@ impl Judge {
     }
 
     fn apply(&mut self) {
-        let applied = self.txn.batch().and_then(|batch| {
-            let Some(batch) = batch else { return Ok(false) };
+        let applied = self.txn.writes().and_then(|writes| {
+            let Some(writes) = writes else { return Ok((None, None)) };
             chaos::dawdle();
             chaos::pass(Point::StoreJudged);
-            self.db.apply_batch(batch).map_err(engine)?;
+            let group = self.backup.as_ref().map(|backup| backup.begin(&writes));
+            self.db.apply_batch(txn::batch(writes)).map_err(engine)?;
             chaos::pass(Point::StoreApplied);
-            Ok(true)
+            Ok((Some(self.txn.state), group))
         });
-        let wrote = applied.unwrap_or_else(|error| failed(&error));
+        let (state, group) = applied.unwrap_or_else(|error| failed(&error));
         let answers = std::mem::take(&mut self.answers);
         // A syncer that is gone has ended the process.
-        self.applied.send(Applied { state: wrote.then_some(self.txn.state), answers }).ok();
+        self.applied.send(Applied { state, group, answers }).ok();
     }
 }
 
@@ -228,6 +241,7 @@ struct Syncer {
     db: Db,
     file: File,
     published: Arc<Published>,
+    backup: Option<Feed>,
     pulses: Arc<[Pulse; 2]>,
     done: SyncSender<()>,
 }
@@ -235,7 +249,7 @@ struct Syncer {
 impl Syncer {
     fn run(self, groups: &Receiver<Applied>) {
         self.free();
-        for Applied { state, answers } in groups {
+        for Applied { state, group, answers } in groups {
             if let Some(state) = state {
                 self.pulses[1].begin();
                 let begun = Instant::now();
@@ -245,6 +259,9 @@ impl Syncer {
                 self.published.publish(&state);
             }
             self.free();
+            if let (Some(backup), Some(group)) = (&self.backup, group) {
+                backup.offer(group);
+            }
             chaos::pass(Point::StoreAnswering);
             answers.into_iter().for_each(|answer| answer());
             chaos::pass(Point::StoreAnswered);
@@ -342,7 +359,7 @@ mod tests {
     fn start(synced: &str) -> Committer {
         let db = sled::Config::new().temporary(true).open().unwrap();
         let (state, synced) = (State::default(), File::open(synced).unwrap());
-        Committer::start(db, synced, state, Arc::new(Published::new(&state))).unwrap()
+        Committer::start(db, synced, state, Arc::new(Published::new(&state)), None).unwrap()
     }
 
     /// Runs this very test in a process of its own, where `doomed` ends it.

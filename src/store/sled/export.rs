@@ -6,7 +6,7 @@ use sled::{IVec, Tree};
 
 use super::{
     callback, keys, ledger, log,
-    offline::Held,
+    offline::{self, Held},
     outbox,
     record::{self, Trail},
     source::Source,
@@ -49,6 +49,9 @@ pub fn export(
     out: impl Write + Send,
 ) -> Result<Exported, TransferError> {
     let held = Held::take(&config.path)?;
+    if moved {
+        offline::refuse_restored(&config.path)?; // an import of what was moved holds nothing
+    }
     let copy = held.copy(scratch, config.min_free)?;
     let held = moved.then_some(held);
     let mut writer = Writer::begin(out, header(now, moved))?;

@@ -46,21 +46,35 @@ pub fn import(
     now: Millis,
     policy: &Policy,
 ) -> Result<Imported, TransferError> {
-    let path = &config.path;
+    refuse_occupied(&config.path)?;
+    let (header, reader) = Reader::begin(input)?;
+    put_in_place(config, "importing", |stage| build(stage, header, reader, now, policy))
+}
+
+/// A place for a new store is missing or an empty folder.
+pub(super) fn refuse_occupied(path: &Path) -> Result<(), StoreError> {
     offline::refuse_sealed(path)?;
     if fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some()) || path.is_file() {
-        return Err(StoreError::NotEmpty { path: path.display().to_string() }.into());
+        return Err(StoreError::NotEmpty { path: path.display().to_string() });
     }
-    let (header, reader) = Reader::begin(input)?;
-    let stage = beside(path, "importing");
-    clear(&stage)?;
+    Ok(())
+}
+
+/// Has a store built in a folder beside its place, and puts it there once it is whole and durable.
+pub(super) fn put_in_place<T, E: From<StoreError> + From<io::Error>>(
+    config: &config::Store,
+    what: &str,
+    build: impl FnOnce(&config::Store) -> Result<T, E>,
+) -> Result<T, E> {
+    let path = &config.path;
+    let stage = beside(path, what);
+    clear::<E>(&stage)?;
     fs::create_dir_all(&stage)?;
-    let built = build(&config::Store { path: stage.clone(), ..config.clone() }, header, reader, now, policy);
-    match built {
-        Ok(imported) => {
+    match build(&config::Store { path: stage.clone(), ..config.clone() }) {
+        Ok(built) => {
             fs::rename(&stage, path)?;
             sync_parent(path)?;
-            Ok(imported)
+            Ok(built)
         }
         Err(error) => {
             fs::remove_dir_all(&stage)?;
@@ -76,8 +90,8 @@ pub(super) fn beside(path: &Path, what: &str) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// Removes what an import before left, unless it is still under way.
-fn clear(stage: &Path) -> Result<(), TransferError> {
+/// Removes what one before left, unless it is still under way.
+fn clear<E: From<StoreError> + From<io::Error>>(stage: &Path) -> Result<(), E> {
     if !stage.exists() {
         return Ok(());
     }

@@ -4,6 +4,7 @@
 //! Requests are encoded where they arise, then judged one after the other by the [`committer`] against what its
 //! group has written so far ([`txn`]), and answered once the group is on the disk. Reads go to the tree at once.
 
+pub mod backup;
 mod callback;
 mod carve;
 mod check;
@@ -51,6 +52,7 @@ use sled::Tree;
 use tokio::sync::watch;
 
 use self::{
+    backup::{Backup, Status, Target},
     committer::{Committer, closed},
     oldest::Oldest,
     source::Source,
@@ -82,6 +84,8 @@ pub struct SledStore {
     published: Arc<Published>,
     space: Space,
     oldest: Oldest,
+    /// Behind the committer, which has to end before it.
+    backup: Option<Backup>,
 }
 
 impl SledStore {
@@ -92,7 +96,26 @@ impl SledStore {
     /// [`Locked`](StoreError::Locked), [`Newer`](StoreError::Newer), or [`Unreadable`](StoreError::Unreadable),
     /// which deletes nothing.
     pub fn open(config: &config::Store, now: Millis, policy: &Arc<Policy>) -> Result<Self, StoreError> {
-        open::open(config, now, policy)
+        open::open(config, None, now, policy)
+    }
+
+    /// The same, with a continuous backup in `target`. Nothing waits for it, and nothing fails because of it.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open).
+    pub fn open_with_backup(
+        config: &config::Store,
+        target: Target,
+        now: Millis,
+        policy: &Arc<Policy>,
+    ) -> Result<Self, StoreError> {
+        open::open(config, Some(target), now, policy)
+    }
+
+    /// How the backup does; none without one.
+    #[must_use]
+    pub fn backup(&self) -> Option<Arc<Status>> {
+        self.backup.as_ref().map(|backup| Arc::clone(backup.status()))
     }
 
     /// Records that were damaged and are set aside.
@@ -334,16 +357,8 @@ impl Store for SledStore {
     }
 
     async fn keep(&self, name: &str, fresh: Vec<u8>) -> Result<Vec<u8>, StoreError> {
-        let (key, name) = (keys::kept(name), name.to_owned());
-        let judge = move |txn: &mut txn::Txn| {
-            let kept = value::read(txn, &key).map_err(|fault| fault.of(|| name))?;
-            if let Some(kept) = kept {
-                return Ok(kept.to_vec());
-            }
-            txn.put_new(&key, &fresh);
-            Ok(fresh)
-        };
-        self.committer.judge(judge).await
+        let name = name.to_owned();
+        self.committer.judge(move |txn| write::keep(txn, &name, fresh)).await
     }
 
     async fn reclamp(&self, now: Millis, policy: &Arc<Policy>) -> Result<(), StoreError> {
@@ -366,5 +381,8 @@ impl Store for SledStore {
     async fn close(&self) {
         self.committer.close().await;
         self.published.close();
+        if let Some(backup) = &self.backup {
+            backup.close().await;
+        }
     }
 }

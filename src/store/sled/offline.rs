@@ -23,6 +23,8 @@ use crate::{config, store::StoreError};
 const LOG: &str = "db";
 /// Says in a store's folder that its jobs are another store's by now.
 const SEAL: &str = "sealed";
+/// Says in a store's folder that it was made of a backup, and nothing was done about that so far.
+const RESTORED: &str = "restored";
 
 /// The lock of a store, taken as the engine takes it. No server starts while it is held.
 #[derive(Debug)]
@@ -199,6 +201,31 @@ impl Drop for Copy {
 pub(super) fn refuse_sealed(path: &Path) -> Result<(), StoreError> {
     match fs::read_to_string(path.join(SEAL)) {
         Ok(note) => Err(StoreError::Sealed { path: path.display().to_string(), note }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(open::unreadable(path, &error.to_string())),
+    }
+}
+
+/// Marks a store that was made of a backup. Durable when it returns.
+pub(super) fn mark_restored(path: &Path, note: &str) -> io::Result<()> {
+    let mark = path.join(RESTORED);
+    fs::write(&mark, note)?;
+    File::open(&mark)?.sync_all()?;
+    File::open(path)?.sync_all()
+}
+
+/// Removes that mark. Durable when it returns.
+pub(super) fn unmark_restored(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path.join(RESTORED)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed.and_then(|()| File::open(path)?.sync_all()),
+    }
+}
+
+/// Refuses a store that was made of a backup, as long as what it has as not sent could be sent.
+pub(super) fn refuse_restored(path: &Path) -> Result<(), StoreError> {
+    match fs::read_to_string(path.join(RESTORED)) {
+        Ok(note) => Err(StoreError::Restored { path: path.display().to_string(), note }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(open::unreadable(path, &error.to_string())),
     }

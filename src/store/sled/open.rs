@@ -13,7 +13,9 @@ use std::{
 use sled::{Db, Mode, Tree};
 
 use super::{
-    SledStore, claim,
+    SledStore,
+    backup::{self, Marker, Target},
+    claim,
     committer::Committer,
     hasten,
     keys::{self, DueKey, PendingKey},
@@ -24,7 +26,7 @@ use super::{
     space::Space,
     state::{self, Head, Published, State, StoredTally, Tally},
     txn::engine,
-    value,
+    value, write,
 };
 use crate::{
     config,
@@ -40,19 +42,22 @@ const OWED_AT_ONCE: usize = 4096;
 const SETTINGS: &str = "conf";
 /// Bytes of a segment of the engine's log.
 const SEGMENT: usize = 512 << 10;
+/// By what name the store keeps the id that its backups know it by.
+const BACKUP_ID: &str = "backup.store";
 /// How long to wait for the owner before to let go of the files.
 pub(super) const LOCK_WAIT: Duration = Duration::from_secs(2);
 
 /// Opens the store on a thread of its own, where a panic of the engine is an answer and not the end.
 pub(super) fn open(
     config: &config::Store,
+    target: Option<Target>,
     now: Millis,
     policy: &Arc<Policy>,
 ) -> Result<SledStore, StoreError> {
     let (config, policy, path) = (config.clone(), Arc::clone(policy), config.path.clone());
     let opening = thread::Builder::new()
         .name("store-open".into())
-        .spawn(move || open_here(&config, now, &policy))
+        .spawn(move || open_here(&config, target, now, &policy))
         .map_err(|error| unreadable(&path, &error.to_string()))?;
     opening.join().unwrap_or_else(|_| Err(unreadable(&path, "the engine gave up on its files")))
 }
@@ -61,15 +66,22 @@ pub(super) fn unreadable(path: &Path, why: &str) -> StoreError {
     StoreError::Unreadable { path: path.display().to_string(), why: why.to_owned() }
 }
 
-fn open_here(config: &config::Store, now: Millis, policy: &Policy) -> Result<SledStore, StoreError> {
+fn open_here(
+    config: &config::Store,
+    target: Option<Target>,
+    now: Millis,
+    policy: &Policy,
+) -> Result<SledStore, StoreError> {
     let path = &config.path;
     let io = |error: io::Error| unreadable(path, &error.to_string());
     offline::refuse_sealed(path)?;
+    offline::refuse_restored(path)?;
     let is_missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
     let made = path.ancestors().take_while(is_missing).count();
     fs::create_dir_all(path).map_err(io)?;
     let db = engine_of(config)?;
     offline::refuse_sealed(path)?; // whoever had the lock before may have moved its jobs
+    let left = Marker::take(path).map_err(io)?;
     let db = rebuild::if_grown(config, db)?;
     let synced = File::open(path.join("db")).map_err(io)?;
     sync_files(path, &synced, made).map_err(io)?;
@@ -79,9 +91,10 @@ fn open_here(config: &config::Store, now: Millis, policy: &Policy) -> Result<Sle
     let tree: Tree = (*db).clone();
     let Recalled { state, owed, pending } = recall(&tree)?;
     let published = Arc::new(Published::new(&state));
-    let committer = Committer::start(db, synced, state, Arc::clone(&published)).map_err(io)?;
+    let (feed, backup) = target.map(|target| backup::prepare(target, left)).unzip();
+    let committer = Committer::start(db, synced, state, Arc::clone(&published), feed).map_err(io)?;
     let space = Space::new(path.clone(), config.min_free);
-    let store = SledStore { tree, committer, published, space, oldest: Oldest::default() };
+    let mut store = SledStore { tree, committer, published, space, oldest: Oldest::default(), backup: None };
     for owed in owed.chunks(OWED_AT_ONCE) {
         let owed = owed.to_vec();
         store.committer.judge_blocking(move |txn| {
@@ -97,6 +110,12 @@ fn open_here(config: &config::Store, now: Millis, policy: &Policy) -> Result<Sle
         })?;
     }
     set_right(&store, &state, now, policy)?;
+    if let Some(backup) = backup {
+        let mut fresh = vec![0; 16];
+        getrandom::fill(&mut fresh).map_err(|error| io(io::Error::other(error)))?;
+        let id = store.committer.judge_blocking(move |txn| write::keep(txn, BACKUP_ID, fresh))?;
+        store.backup = Some(backup.start(store.tree.clone(), &id, path.clone()).map_err(io)?);
+    }
     Ok(store)
 }
 

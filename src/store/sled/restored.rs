@@ -1,12 +1,12 @@
 //! A store that was put back from a backup. What it has as queued or being sent may have been sent since: a person
 //! decides about it, as after the import of a copy.
 
-use std::{fs::File, thread};
+use std::{fs::File, io, thread};
 
 use sled::{Db, Tree};
 
 use super::{
-    durable, keys, offline,
+    backup, durable, keys, offline,
     offline::Held,
     open,
     record::{self, Card, PHASES},
@@ -66,6 +66,9 @@ fn hold(config: &config::Store, now: Millis, policy: &Policy) -> Result<Restored
         }
         write(&db, &log, &mut txn)?;
     }
+    let io = |error: io::Error| open::unreadable(&config.path, &error.to_string());
+    backup::Marker::take(&config.path).map_err(io)?; // the backup has none of this
+    offline::unmark_restored(&config.path).map_err(io)?;
     Ok(restored)
 }
 

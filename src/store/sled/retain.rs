@@ -116,7 +116,7 @@ fn forget(txn: &mut Txn, id: JobId, revision: u64, held: &[IVec]) -> Result<bool
         return Ok(false);
     }
     for delivery in deliveries_of(txn, id)? {
-        remove_delivery(txn, id, delivery)?;
+        remove_delivery(txn, Some(id), delivery)?;
     }
     for key in held {
         // Another job may have got it meanwhile.
@@ -144,10 +144,12 @@ fn deliveries_of(txn: &Txn, job: JobId) -> Result<Vec<DeliveryId>, StoreError> {
     Ok(rows.iter().filter_map(|(key, _)| keys::parse_delivery(key)).collect())
 }
 
-fn remove_delivery(txn: &mut Txn, job: JobId, id: DeliveryId) -> Result<(), StoreError> {
+fn remove_delivery(txn: &mut Txn, job: Option<JobId>, id: DeliveryId) -> Result<(), StoreError> {
     remove(txn, &keys::body(id))?;
     remove(txn, &keys::delivery(id))?;
-    txn.unmark(&keys::of_job(job, id));
+    if let Some(job) = job {
+        txn.unmark(&keys::of_job(job, id));
+    }
     Ok(())
 }
 

@@ -17,7 +17,8 @@ use crate::{
     store::StoreError,
 };
 
-type Writes = BTreeMap<IVec, Option<IVec>>;
+/// Keys with what is stored under them; none where the key is removed.
+pub(super) type Writes = BTreeMap<IVec, Option<IVec>>;
 
 /// Judges a group of requests, each against all before it, and gathers what they write.
 pub(super) struct Txn {
@@ -209,7 +210,7 @@ impl Txn {
     }
 
     /// Everything that the group writes, if anything, with the state after it.
-    pub(super) fn batch(&mut self) -> Result<Option<Batch>, StoreError> {
+    pub(super) fn writes(&mut self) -> Result<Option<Writes>, StoreError> {
         let dues = std::mem::take(&mut self.dues);
         due::add(self, dues)?;
         let events = (self.stored.head.newest + 1..).zip(std::mem::take(&mut self.events));
@@ -233,20 +234,30 @@ impl Txn {
         if self.writes.is_empty() {
             return Ok(None);
         }
-        let mut batch = Batch::default();
-        for (key, value) in std::mem::take(&mut self.writes) {
-            match value {
-                Some(value) => batch.insert(key, value),
-                None => batch.remove(key),
-            }
-        }
-        Ok(Some(batch))
+        Ok(Some(std::mem::take(&mut self.writes)))
+    }
+
+    /// The same, as the engine takes it.
+    pub(super) fn batch(&mut self) -> Result<Option<Batch>, StoreError> {
+        Ok(self.writes()?.map(batch))
     }
 
     /// Bytes that the group writes so far.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
+}
+
+/// As the engine takes it.
+pub(super) fn batch(writes: impl IntoIterator<Item = (IVec, Option<IVec>)>) -> Batch {
+    let mut batch = Batch::default();
+    for (key, value) in writes {
+        match value {
+            Some(value) => batch.insert(key, value),
+            None => batch.remove(key),
+        }
+    }
+    batch
 }
 
 pub(super) fn engine(error: sled::Error) -> StoreError {

@@ -318,3 +318,13 @@ fn store(txn: &mut Txn, record: &Record, old: Option<&Former>, trail: &Trail) {
     }
     txn.state.tally.moved(before, Some(card));
 }
+
+/// A value that was made once and is kept for ever: the stored one, else `fresh` after storing it.
+pub(super) fn keep(txn: &mut Txn, name: &str, fresh: Vec<u8>) -> Result<Vec<u8>, StoreError> {
+    let key = keys::kept(name);
+    if let Some(kept) = value::read(txn, &key).map_err(|fault| fault.of(|| name.to_owned()))? {
+        return Ok(kept.to_vec());
+    }
+    txn.put_new(&key, &fresh);
+    Ok(fresh)
+}

@@ -115,6 +115,7 @@ async fn start(dir: &TempDir, adjust: impl FnOnce(&mut Config)) -> (Server, Sand
     let context = Context {
         app: Arc::clone(server.app()),
         archive: Arc::new(archive),
+        backup: None,
         keys: keys.expect("no keys"),
         guard: Guard::new(server.app().config().egress.allow.clone()),
         feed: Feed::start(Arc::clone(server.app()), stop.clone()),
