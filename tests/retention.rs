@@ -263,7 +263,7 @@ async fn a_store_that_forgot_passes_its_check_and_moves_to_another() {
     shelf.clock.advance(DAY * 2);
     let now = shelf.app.now();
     let told = EventRecord { id: EventId::new(now, &[6; 10]), time: now, ..owing.created_event() };
-    shelf.app.store().log(told).await.unwrap();
+    shelf.app.store().log(told, Vec::new()).await.unwrap();
     shelf.put(Job::new(JobId::new(now, &[7; 10]), now, NewJob::default()), false).await;
     let round = shelf.round().await;
     assert_eq!((count(&round, Kind::Jobs), count(&round, Kind::Events)), (4, 7));
