@@ -15,7 +15,8 @@ pub(super) fn check(c: &mut Checker<'_>, config: &Config) {
     times(c, config);
     let (videos, state) = (&config.storage.root, &config.store.path);
     let apart = config.database.is_some() || !videos.starts_with(state) && !state.starts_with(videos);
-    c.relation("storage.url", "store.url", apart, "must be a folder apart from");
+    let key = if config.storage.bucket.is_some() { "storage.spool" } else { "storage.url" };
+    c.relation(key, "store.url", apart, "must be a folder apart from");
 }
 
 fn listeners(c: &mut Checker<'_>, config: &Config) {
