@@ -12,6 +12,7 @@ mod defaults;
 mod layers;
 mod secrets;
 mod sinks;
+mod storage;
 mod values;
 
 /// A working directory, an environment and flags of a test's own.

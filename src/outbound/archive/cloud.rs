@@ -1,6 +1,11 @@
 //! The clients of the object stores, each behind its feature. What `[storage]` leaves open comes from the environment, by
 //! the names that the cloud's own tools know; where it has credentials, the environment is not read.
 
+#![cfg_attr(
+    not(all(feature = "s3", feature = "gcs", feature = "azure")),
+    allow(dead_code, reason = "each feature has its part")
+)]
+
 use std::{sync::Arc, time::Duration};
 
 use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig, signer::Signer};
@@ -22,7 +27,7 @@ pub(super) struct Connection {
 
 /// Makes a client; connects to nobody.
 pub(super) fn connect(bucket: &Bucket) -> Result<Connection, Fault> {
-    let made = match bucket.cloud {
+    match bucket.cloud {
         #[cfg(feature = "s3")]
         Cloud::S3 => s3(bucket),
         #[cfg(feature = "gcs")]
@@ -30,13 +35,12 @@ pub(super) fn connect(bucket: &Bucket) -> Result<Connection, Fault> {
         #[cfg(feature = "azure")]
         Cloud::Azure => azure(bucket),
         #[cfg(not(all(feature = "s3", feature = "gcs", feature = "azure")))]
-        cloud => return Err(Fault::Setup(format!("this build knows nothing of {cloud:?}"))),
-    };
-    made.map_err(|error| Fault::setup(&error))
+        cloud => Err(Fault::Setup(format!("this build knows nothing of {cloud:?}"))),
+    }
 }
 
 #[cfg(feature = "s3")]
-fn s3(bucket: &Bucket) -> object_store::Result<Connection> {
+fn s3(bucket: &Bucket) -> Result<Connection, Fault> {
     use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
     let mut builder = match bucket.key() {
         Some((id, secret)) => AmazonS3Builder::new().with_access_key_id(id).with_secret_access_key(secret),
@@ -54,12 +58,12 @@ fn s3(bucket: &Bucket) -> object_store::Result<Connection> {
         .with_http_connector(super::create_only::CreateOnly::default())
         .with_client_options(options(bucket))
         .with_retry(retry())
-        .build()?;
-    Ok(connection(built))
+        .build();
+    connection(built)
 }
 
 #[cfg(feature = "gcs")]
-fn gcs(bucket: &Bucket) -> object_store::Result<Connection> {
+fn gcs(bucket: &Bucket) -> Result<Connection, Fault> {
     use object_store::gcp::GoogleCloudStorageBuilder;
     use secrecy::ExposeSecret as _;
     let mut builder = match &bucket.credentials {
@@ -73,12 +77,12 @@ fn gcs(bucket: &Bucket) -> object_store::Result<Connection> {
         .with_bucket_name(&bucket.name)
         .with_client_options(options(bucket))
         .with_retry(retry())
-        .build()?;
-    Ok(connection(built))
+        .build();
+    connection(built)
 }
 
 #[cfg(feature = "azure")]
-fn azure(bucket: &Bucket) -> object_store::Result<Connection> {
+fn azure(bucket: &Bucket) -> Result<Connection, Fault> {
     use object_store::azure::MicrosoftAzureBuilder;
     let mut builder = match bucket.key() {
         Some((account, key)) => MicrosoftAzureBuilder::new().with_account(account).with_access_key(key),
@@ -91,22 +95,19 @@ fn azure(bucket: &Bucket) -> object_store::Result<Connection> {
         .with_container_name(&bucket.name)
         .with_client_options(options(bucket))
         .with_retry(retry())
-        .build()?;
-    Ok(connection(built))
+        .build();
+    connection(built)
 }
 
-#[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
-fn connection<S: ObjectStore + Signer>(built: S) -> Connection {
-    let built = Arc::new(built);
-    Connection { store: Arc::<S>::clone(&built), signer: built }
+fn connection<S: ObjectStore + Signer>(built: object_store::Result<S>) -> Result<Connection, Fault> {
+    let built = Arc::new(built.map_err(|error| Fault::setup(&error))?);
+    Ok(Connection { store: Arc::<S>::clone(&built), signer: built })
 }
 
-#[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
 fn endpoint(bucket: &Bucket) -> Option<String> {
     bucket.endpoint.as_ref().map(|url| url.as_str().trim_end_matches('/').to_owned())
 }
 
-#[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
 fn options(bucket: &Bucket) -> ClientOptions {
     // A video takes as long as whoever watches it: only silence ends a request. Without an endpoint of ours the
     // environment may name one, and then it is the operator's who says http.
@@ -117,8 +118,30 @@ fn options(bucket: &Bucket) -> ClientOptions {
         .with_allow_http(bucket.endpoint.as_ref().is_none_or(|url| url.scheme() == "http"))
 }
 
-#[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
 fn retry() -> RetryConfig {
     let backoff = BackoffConfig { max_backoff: Duration::from_secs(2), ..BackoffConfig::default() };
     RetryConfig { backoff, max_retries: REPEATS, retry_timeout: PATIENCE }
+}
+
+#[cfg(all(test, feature = "gcs"))]
+mod tests {
+    use super::*;
+    use crate::config::Serve;
+
+    /// No more than that a client comes of it: there is no server of GCS to try it on.
+    #[test]
+    fn the_key_of_a_service_account_makes_a_client_of_gcs() {
+        let key = r#"{"private_key":"none","private_key_id":"1","client_email":"a@b","disable_oauth":true}"#;
+        let bucket = |credentials: &str| Bucket {
+            cloud: Cloud::Gcs,
+            name: "videos".to_owned(),
+            prefix: String::new(),
+            endpoint: None,
+            region: None,
+            credentials: Some(credentials.into()),
+            serve: Serve::Proxy,
+        };
+        assert_eq!(connect(&bucket(key)).unwrap().store.to_string(), "GoogleCloudStorage(videos)");
+        assert!(matches!(connect(&bucket("{}")), Err(Fault::Setup(why)) if !why.is_empty()));
+    }
 }
