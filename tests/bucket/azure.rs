@@ -10,7 +10,7 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use object_store::azure::{MicrosoftAzure, MicrosoftAzureBuilder};
 use reelhook::config::Cloud;
-use reqwest::{Method, StatusCode, header};
+use reqwest::{StatusCode, header};
 use tempfile::TempDir;
 use url::Url;
 
