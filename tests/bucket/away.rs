@@ -48,7 +48,7 @@ async fn a_bucket_that_goes_away_during_the_upload_costs_no_second_download() {
     let world = world(server.settings(Serve::Proxy)).await;
     let spool = world.config.storage.root.clone();
     until_answers(&world, true).await;
-    let id = world.submit("a fox [[size:60MiB]]").await;
+    let id = world.submit("a fox [[size:24MiB]]").await;
     while waiting(&spool).is_empty() {
         tokio::time::sleep(std::time::Duration::from_millis(1)).await;
     }

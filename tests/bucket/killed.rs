@@ -17,7 +17,7 @@ async fn a_server_that_is_killed_while_it_uploads_leaves_one_whole_file_in_the_e
     let spool = dir.path().join("data/spool");
     let api = configure(dir.path(), &server, provider.url().as_str());
     let process = Process::start(dir.path(), api).await;
-    let request = client().post(process.url("/v1/jobs")).json(&order("a fox [[size:60MiB]]"));
+    let request = client().post(process.url("/v1/jobs")).json(&order("a fox [[size:24MiB]]"));
     let job: Value = request.send().await.unwrap().json().await.unwrap();
     let id = job["id"].as_str().unwrap_or_else(|| panic!("{job}")).to_owned();
     let deadline = tokio::time::Instant::now() + PATIENCE;
