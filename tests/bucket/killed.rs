@@ -3,7 +3,7 @@
 use std::{fs, net::TcpListener};
 
 use reelhook::sandbox::{self, Options};
-use support::{PATIENCE, Process, SPEED, client, free_port, order};
+use support::{PATIENCE, Process, SPEED, free_port, has_ended};
 
 use super::*;
 
@@ -17,9 +17,7 @@ async fn a_server_that_is_killed_while_it_uploads_leaves_one_whole_file_in_the_e
     let spool = dir.path().join("data/spool");
     let api = configure(dir.path(), &server, provider.url().as_str());
     let process = Process::start(dir.path(), api).await;
-    let request = client().post(process.url("/v1/jobs")).json(&order("a fox [[size:24MiB]]"));
-    let job: Value = request.send().await.unwrap().json().await.unwrap();
-    let id = job["id"].as_str().unwrap_or_else(|| panic!("{job}")).to_owned();
+    let id = process.submit("a fox [[size:24MiB]]").await;
     let deadline = tokio::time::Instant::now() + PATIENCE;
     // The whole file is there, so its upload begins.
     while waiting(&spool).is_empty() {
@@ -31,8 +29,7 @@ async fn a_server_that_is_killed_while_it_uploads_leaves_one_whole_file_in_the_e
     assert!(!spooled(&spool).is_empty());
 
     let process = Process::start(dir.path(), api).await;
-    let url = process.url(&format!("/v1/jobs/{id}?wait=60s"));
-    let job: Value = client().get(url).send().await.unwrap().json().await.unwrap();
+    let job = process.until(&id, has_ended).await;
     assert_holds_only(&server.client(), &spool, &job).await;
 }
 

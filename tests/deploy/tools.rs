@@ -118,7 +118,9 @@ fn sysusers_and_tmpfiles_make_the_user_and_its_folders() {
 
 #[test]
 fn every_kustomization_builds_what_kubernetes_takes() {
-    for (variant, workload) in [("base", "StatefulSet"), ("sidecar", "StatefulSet"), ("postgres", "Deployment")] {
+    for (variant, workload) in
+        [("base", "StatefulSet"), ("sidecar", "StatefulSet"), ("postgres", "Deployment")]
+    {
         let text = is_content(".", "kubectl", &["kustomize", &format!("deploy/kubernetes/{variant}")]);
         assert!(
             text.contains(&format!("kind: {workload}")) && text.contains("kind: NetworkPolicy"),
