@@ -5,6 +5,10 @@
 //! other than whole and verified files ever reach the bucket, and a bucket that is away costs no second download.
 
 mod bucket;
+#[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
+mod cloud;
+#[cfg(not(any(feature = "s3", feature = "gcs", feature = "azure")))]
+#[path = "archive/no_cloud.rs"]
 mod cloud;
 #[cfg(feature = "s3")]
 mod create_only;

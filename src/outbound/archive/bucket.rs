@@ -8,12 +8,15 @@ use std::{
 
 use object_store::{
     Attribute, Attributes, ObjectStore, ObjectStoreExt as _, PutOptions, path::Path, prefix::PrefixStore,
-    signer::Signer,
 };
 use reqwest::Method;
 use url::Url;
 
-use super::{ArchiveError, HIDDEN, cloud, cloud::Connection, parse};
+use super::{
+    ArchiveError, HIDDEN, cloud,
+    cloud::{Connection, Signer},
+    parse,
+};
 use crate::config::{self, Serve};
 
 /// How long a look at the bucket counts, where it answered; it costs a request.
@@ -68,6 +71,7 @@ impl Fault {
     }
 
     /// What an error means that came of making a client.
+    #[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
     pub(super) fn setup(error: &object_store::Error) -> Self {
         Self::Setup(reason(error))
     }

@@ -1,14 +1,10 @@
 //! The clients of the object stores, each behind its feature. What `[storage]` leaves open comes from the environment, by
 //! the names that the cloud's own tools know; where it has credentials, the environment is not read.
 
-#![cfg_attr(
-    not(all(feature = "s3", feature = "gcs", feature = "azure")),
-    allow(dead_code, reason = "each feature has its part")
-)]
-
 use std::{sync::Arc, time::Duration};
 
-use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig, signer::Signer};
+pub(super) use object_store::signer::Signer;
+use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 
 use super::bucket::Fault;
 use crate::config::{Bucket, Cloud};
