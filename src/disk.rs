@@ -1,4 +1,4 @@
-//! The disks under the store and the archive: whether they are there, can be written and have room.
+//! The disks under the store and the archive, or the spool of one in a bucket: whether they are there, can be written and have room.
 //!
 //! A look is taken before work is, so that neither meets a full disk half-way. A disk is known by a file on it and that
 //! file's content: where its volume is gone, the folder that it was mounted on is still there, and must not be taken for it.
@@ -19,6 +19,8 @@ pub enum Role {
     Store,
     /// Finished videos.
     Archive,
+    /// Videos that wait for their upload into a bucket.
+    Spool,
 }
 
 impl Role {
@@ -28,13 +30,14 @@ impl Role {
         match self {
             Self::Store => "store",
             Self::Archive => "archive",
+            Self::Spool => "spool",
         }
     }
 
     const fn setting(self) -> &'static str {
         match self {
             Self::Store => "[store] min_free",
-            Self::Archive => "[storage] min_free",
+            Self::Archive | Self::Spool => "[storage] min_free",
         }
     }
 }
@@ -180,7 +183,7 @@ impl Disk {
     fn for_new_work(&self) -> u64 {
         match self.role {
             Role::Store => self.min_free.saturating_mul(2),
-            Role::Archive => self.min_free,
+            Role::Archive | Role::Spool => self.min_free,
         }
     }
 

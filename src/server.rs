@@ -141,7 +141,8 @@ impl Server {
         // Last: a server that does not start has sent nothing to anybody.
         let calls = Calls { upstream, downloader, archive: Arc::clone(&archive), sinks, retainer };
         let lanes = Running::start(Arc::clone(&app), calls);
-        tokio::spawn(watch_disks(Arc::clone(&store), archive, streams.clone()));
+        tokio::spawn(watch_disks(Arc::clone(&store), Arc::clone(&archive), streams.clone()));
+        tokio::spawn(watch_bucket(archive, streams.clone()));
         let listeners = servers.map(|server| (server.handle(), tokio::spawn(server))).into();
         ready.store(true, Ordering::Release);
         tracing::info!(api = %api_address, callback = %callback_address, "reelhook is ready");
@@ -279,6 +280,17 @@ async fn open_store(
 async fn watch_disks(store: Arc<dyn Store>, archive: Arc<Archive>, stop: CancellationToken) {
     while stop.run_until_cancelled(tokio::time::sleep(DISK_WATCH)).await.is_some() {
         let _reports = (store.disk(), archive.disk());
+    }
+}
+
+/// Looks at the archive's bucket, where it is one, now and then: what is told of it is what was seen last.
+async fn watch_bucket(archive: Arc<Archive>, stop: CancellationToken) {
+    while archive.bucket().is_some() {
+        // Whoever looks logs a change.
+        let _ready = archive.ensure_ready().await;
+        if stop.run_until_cancelled(tokio::time::sleep(DISK_WATCH)).await.is_none() {
+            break;
+        }
     }
 }
 

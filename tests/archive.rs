@@ -17,7 +17,9 @@ async fn open(key_template: &str) -> (TempDir, Archive) {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("made/on/demand");
     let archive =
-        Archive::open(&Storage { root, key_template: key_template.to_owned(), min_free: 0 }).await.unwrap();
+        Archive::open(&Storage { root, bucket: None, key_template: key_template.to_owned(), min_free: 0 })
+            .await
+            .unwrap();
     (folder, archive)
 }
 

@@ -209,7 +209,8 @@ impl<'a> Copy<'a> {
     /// One request for what is missing.
     async fn receive(&self, writing: &mut Writing, progress: &mut Progress<'_>) -> Result<(), Failure> {
         let segments = ["v1", "jobs", self.job_id, "files", &self.file.name];
-        let mut request = self.client.request(Method::GET, &segments);
+        // So asked, the server hands the file over itself and redirects to nobody.
+        let mut request = self.client.request(Method::GET, &segments).query(&[("download", "1")]);
         if writing.length > 0 {
             request = request
                 .header(header::RANGE, format!("bytes={}-", writing.length))

@@ -13,11 +13,11 @@ use url::Url;
 
 use super::{
     Api, Auth, Backup, Budget, Callback, Config, Database, Download, Egress, Log, LogFormat, Poll, Retention,
-    Sandbox, Server, Storage, Store, Upstream,
+    Sandbox, Server, Store, Upstream,
     file::{self, File},
     otel, relations,
     report::{Origin, Problem},
-    sinks,
+    sinks, storage,
     value::{DAY, HOUR, MILLISECOND, MINUTE, SECOND},
 };
 use crate::provider::{models::Pricing, reply::Mapping, signature::Scheme};
@@ -94,7 +94,7 @@ pub(super) fn config(c: &mut Checker<'_>, file: &File) -> Config {
         download: download(c, &file.download),
         sinks: sinks::all(c, &file.sinks, &delivery),
         delivery,
-        storage: storage(c, &file.storage),
+        storage: storage::storage(c, &file.storage),
         store: store(c, &file.store),
         database: database(c, &file.store),
         backup: backup(c, &file.store),
@@ -239,24 +239,6 @@ fn download(c: &mut Checker<'_>, f: &file::Download) -> Download {
         max_redirects: c.integer("download.max_redirects", f.max_redirects, 0..=20),
         verify_container: f.verify_container,
         give_up_after: c.duration("download.give_up_after", &f.give_up_after, MILLISECOND..=30 * DAY),
-    }
-}
-
-fn storage(c: &mut Checker<'_>, f: &file::Storage) -> Storage {
-    let (key, template) = ("storage.key_template", &f.key_template);
-    if !template.contains("{job_id}") {
-        c.problem(key, "must contain {job_id}: files of different jobs would overwrite each other");
-    }
-    if template.split('/').any(|part| part.is_empty() || part.starts_with('.')) || template.contains('\\') {
-        c.problem(key, "must be a relative path without `..`, hidden or empty folders");
-    }
-    if template.replace("{job_id}", "").replace("{date}", "").contains(['{', '}']) {
-        c.problem(key, "knows {job_id} and {date} only");
-    }
-    Storage {
-        root: c.folder("storage.url", &f.url, "file"),
-        key_template: template.clone(),
-        min_free: c.size("storage.min_free", &f.min_free, ByteSize::b(0)..=ByteSize::pib(1)),
     }
 }
 

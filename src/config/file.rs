@@ -168,6 +168,13 @@ pub(super) struct Sink {
 #[serde(deny_unknown_fields)]
 pub(super) struct Storage {
     pub(super) url: String,
+    pub(super) endpoint: Option<String>,
+    pub(super) region: Option<String>,
+    #[serde(serialize_with = "redacted")]
+    pub(super) credentials: Option<SecretString>,
+    pub(super) credentials_file: Option<PathBuf>,
+    pub(super) serve: String,
+    pub(super) spool: PathBuf,
     pub(super) key_template: String,
     pub(super) min_free: String,
 }

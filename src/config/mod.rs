@@ -25,12 +25,14 @@ mod schema;
 mod secrets;
 mod sinks;
 mod sources;
+mod storage;
 mod value;
 
 pub use load::{LoadOptions, Loaded, load};
 pub use presets::DEV_API_KEY;
 pub use report::{ConfigError, Origin, Problem};
 pub use schema::{EXAMPLE, keys};
+pub use storage::{Bucket, Cloud, Serve, Storage};
 
 /// What the operator meant: every value present, in range and consistent with the others. Ranges are inclusive and
 /// hold for what [`load`] returns. `Debug` shows no secret.
@@ -266,17 +268,6 @@ pub enum Format {
     Standard,
     /// CloudEvents 1.0, structured mode.
     CloudEvents,
-}
-
-/// `[storage]`: where videos are kept.
-#[derive(Clone, Debug)]
-pub struct Storage {
-    /// Root folder of the `file:` archive.
-    pub root: PathBuf,
-    /// Folder of a job's files below `root`: contains `{job_id}`, may contain `{date}`, no `..`.
-    pub key_template: String,
-    /// No download starts with less free bytes; 0 to 1 PiB.
-    pub min_free: u64,
 }
 
 /// `[store]`: where jobs and events are kept.

@@ -16,9 +16,10 @@ pub(super) fn check(c: &mut Checker<'_>, config: &Config) {
     retention(c, config);
     let (videos, state) = (&config.storage.root, &config.store.path);
     let apart = config.database.is_some() || !videos.starts_with(state) && !state.starts_with(videos);
-    c.relation("storage.url", "store.url", apart, "must be a folder apart from");
+    let videos_key = if config.storage.bucket.is_some() { "storage.spool" } else { "storage.url" };
+    c.relation(videos_key, "store.url", apart, "must be a folder apart from");
     if let Some(Backup::Folder(backup)) = &config.backup {
-        for (other, folder) in [("store.url", state), ("storage.url", videos)] {
+        for (other, folder) in [("store.url", state), (videos_key, videos)] {
             let apart = !backup.starts_with(folder) && !folder.starts_with(backup);
             c.relation("store.backup", other, apart, "must be a folder apart from");
         }

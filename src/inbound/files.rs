@@ -1,5 +1,7 @@
 //! Stored files, whole or in ranges: by key, or by signed link.
 
+use std::time::Duration;
+
 use actix_web::{
     HttpRequest, HttpResponse,
     body::SizedStream,
@@ -16,7 +18,7 @@ use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
 
 use super::{Context, conditional, fields::Params, jobs::job_id, kinds, problem::Problem, view::time};
-use crate::lifecycle::{Job, Outcome, Phase, StoredFile};
+use crate::lifecycle::{Job, Millis, Outcome, Phase, StoredFile};
 
 /// `GET,HEAD /v1/jobs/{id}/files/{name}`
 pub(super) async fn file(
@@ -29,7 +31,8 @@ pub(super) async fn file(
     let download = params.flag("download");
     params.finish()?;
     let job = context.app.get(job_id(&id)?).await?;
-    serve(&request, &context, &job, &name, download).await
+    let ttl = context.app.config().server.link_ttl;
+    serve(&request, &context, &job, &name, download, ttl).await
 }
 
 /// `GET,HEAD /media/{job_id}/{name}?exp=&sig=`
@@ -44,12 +47,14 @@ pub(super) async fn media(
     let valid = id.parse().ok().zip(expires).filter(|(id, expires)| {
         context.app.media_link_is_valid(*id, &name, *expires, params.text("sig").unwrap_or_default())
     });
-    let Some((id, _)) = valid else {
+    let Some((id, expires)) = valid else {
         let detail = "the link is not one that this server signed, or it has expired; the job has a new one";
         return Err(Problem::new(&kinds::FORBIDDEN, detail));
     };
     let job = context.app.get(id).await?;
-    let mut answer = serve(&request, &context, &job, &name, params.flag("download")).await?;
+    let left =
+        Duration::from_millis(Millis(expires * 1_000).since(context.app.now()).max(1_000).cast_unsigned());
+    let mut answer = serve(&request, &context, &job, &name, params.flag("download"), left).await?;
     // The link is meant to be handed on: a page of the team's own app, on another origin, shows the video by it.
     answer
         .headers_mut()
@@ -72,19 +77,29 @@ pub(super) async fn manifest(context: Data<Context>, id: Path<String>) -> Result
     Ok(HttpResponse::Ok().content_type("application/json").body(body))
 }
 
-/// Only names of the job's own files lead anywhere; what the client sent never becomes a path.
+/// Only names of the job's own files lead anywhere; what the client sent never becomes a path. Where the bucket hands files
+/// out itself, it does so for `ttl`; but for downloads by that name, of which it knows nothing.
 async fn serve(
     request: &HttpRequest,
     context: &Context,
     job: &Job,
     name: &str,
     download: bool,
+    ttl: Duration,
 ) -> Result<HttpResponse, Problem> {
     let file = job.files().find(|file| file.name == name).ok_or_else(|| absent(job, "the file"))?;
     still_there(job)?;
     let etag = EntityTag::new_strong(file.sha256.clone());
     if conditional::has(request, &etag) == Some(true) {
         return Ok(HttpResponse::NotModified().insert_header(ETag(etag)).finish());
+    }
+    if request.method() == Method::GET
+        && !download
+        && is_video(file)
+        && let Some(url) = context.archive.signed_url(&file.location, ttl).await?
+    {
+        let mut answer = HttpResponse::TemporaryRedirect();
+        return Ok(answer.insert_header((header::LOCATION, url.as_str())).finish());
     }
     let (status, first, end) = match part(request, &etag, file.bytes) {
         Part::Whole => (StatusCode::OK, 0, file.bytes),

@@ -6,7 +6,7 @@ use actix_web::{HttpRequest, HttpResponse, web::Data};
 use serde_json::{Value, json};
 
 use super::{Context, fields::Params, problem::Problem};
-use crate::{disk::Report, store::sled::backup};
+use crate::{disk::Report, outbound::archive::State, store::sled::backup};
 
 /// `GET /livez`: the process answers.
 pub(super) async fn live() -> HttpResponse {
@@ -32,7 +32,13 @@ fn checks(context: &Context, store_is_open: bool) -> Value {
     let mut store = context.app.store().disk().map_or_else(|| json!({}), |report| disk(&report));
     store["open"] = store_is_open.into();
     let pause = context.app.pause();
-    json!({
+    let written = disk(&context.archive.disk());
+    // Files go to the archive's own disk, or wait on another for their upload into a bucket.
+    let (archive, spool) = match context.archive.bucket() {
+        None => (written, None),
+        Some(state) => (bucket(&state), Some(written)),
+    };
+    let mut checks = json!({
         "upstream": {
             "submitting": pause.is_none(),
             "refusals": pause.as_ref().map_or(0, |pause| pause.refusals),
@@ -40,10 +46,23 @@ fn checks(context: &Context, store_is_open: bool) -> Value {
         },
         "store": store,
         "stopping": context.stop.is_cancelled(),
-        "archive": disk(&context.archive.disk()),
+        "archive": archive,
         "backup": context.backup.as_ref().map(|backup| backup_of_store(&backup.report())),
         "callbacks": { "expected": context.app.config().callback.public_url.is_some() },
-    })
+    });
+    if let Some(spool) = spool {
+        checks["spool"] = spool;
+    }
+    checks
+}
+
+/// As it was when it was last looked at: nobody waits for it here.
+fn bucket(state: &State) -> Value {
+    match state {
+        State::Unknown => json!({ "answers": null, "why": null }),
+        State::Answers => json!({ "answers": true, "why": null }),
+        State::Troubled(why) => json!({ "answers": false, "why": why.to_string() }),
+    }
 }
 
 fn backup_of_store(report: &backup::Report) -> Value {

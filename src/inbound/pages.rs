@@ -42,7 +42,8 @@ pub(super) async fn job(context: Data<Context>, id: Path<String>) -> Result<Http
     let history = History { events, deliveries };
     let link = |name: &str| {
         let url = context.app.media_url(job.id, name);
-        // The page's policy lets in what is of its own origin, whichever name it was reached by.
+        // The page's policy lets in what is of its own origin, whichever name it was reached by: so its template asks
+        // for downloads, which redirect to no bucket.
         url[url::Position::BeforePath..].to_owned()
     };
     Ok(html(dashboard::job(&page(&context), &job, &document, &history, link)))

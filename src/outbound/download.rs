@@ -115,6 +115,7 @@ impl From<ArchiveError> for FetchFault {
             ArchiveError::NoSpace(_) | ArchiveError::Disk(Trouble::Full { .. }) => {
                 Self::NoSpace(error.to_string())
             }
+            ArchiveError::Stopped => Self::Stopped,
             _ => Self::Storage(error.to_string()),
         }
     }
@@ -166,7 +167,8 @@ impl Downloader {
     ///
     /// # Errors
     /// See [`FetchFault`]. After `LinkRefused`, `Network` and `Upstream` the bytes so far are kept for a while, and
-    /// the next call for the same job and index continues, with a fresh link too if length and entity tag agree.
+    /// the next call for the same job and index continues, with a fresh link too if length and entity tag agree. A whole
+    /// file that a bucket did not take is kept as well: the next call only uploads it.
     pub async fn fetch(
         &self,
         order: &Order,
@@ -174,17 +176,20 @@ impl Downloader {
         stop: &CancellationToken,
     ) -> Result<Stored, FetchFault> {
         let stem = stem(order);
-        self.archive.ensure_room(0)?;
+        self.archive.ensure_ready().await?;
         let mut claim = self.shelf.claim((order.job_id.clone(), order.index), &stem).await?;
         let Self { archive, outside, settings, .. } = self;
         let transfer = Transfer { archive, outside, settings, order, stem: &stem, progress };
-        let pulled = tokio::select! {
-            biased;
-            () = stop.cancelled() => Err(FetchFault::Stopped),
-            pulled = transfer.run(&mut claim.part) => pulled,
+        let pulled = match &claim.part {
+            Some(part) if part.is_spooled() => Ok(()),
+            _ => tokio::select! {
+                biased;
+                () = stop.cancelled() => Err(FetchFault::Stopped),
+                pulled = transfer.run(&mut claim.part) => pulled,
+            },
         };
         let finished = match (pulled, &mut claim.part) {
-            (Ok(()), Some(part)) => part.finish().await.map_err(FetchFault::from),
+            (Ok(()), Some(part)) => part.finish(stop).await.map_err(FetchFault::from),
             (Ok(()), None) => Err(FetchFault::NotVideo("it is empty".to_owned())),
             (Err(fault), _) => Err(fault),
         };
@@ -200,12 +205,14 @@ impl Downloader {
 async fn settle(mut claim: Claim, finished: Result<Finished, FetchFault>) -> Result<Stored, FetchFault> {
     match finished {
         Ok(finished) => {
-            claim.part = None;
+            // In a spool it has had its time; in the archive it stays.
+            claim.part.take_if(|part| !part.is_spooled());
             claim.clear().await;
             Ok(finished.into())
         }
         Err(fault) => {
-            if fault.keeps_part() {
+            let is_spooled = claim.part.as_ref().is_some_and(part::Part::is_spooled);
+            if fault.keeps_part() || is_spooled && matches!(fault, FetchFault::Storage(_)) {
                 claim.park().await
             } else {
                 claim.clear().await

@@ -39,7 +39,7 @@ const MODELS: LabelSet = ("model", &["kling-3", "grok-video", "ltx-2", "wan-2-6"
 const OPERATIONS: LabelSet = ("operation", &["submit", "ask"]);
 /// The names of the configuration; `notify` stands for the URLs that jobs bring along.
 const SINKS: LabelSet = ("sink", &[]);
-const DISKS: LabelSet = ("disk", &["store", "archive"]);
+const DISKS: LabelSet = ("disk", &["store", "archive", "spool"]);
 const PERIODS: LabelSet = ("period", &["day", "month"]);
 const CODES: LabelSet = (
     "code",

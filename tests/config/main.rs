@@ -13,6 +13,7 @@ mod layers;
 mod otel;
 mod secrets;
 mod sinks;
+mod storage;
 mod values;
 
 /// A working directory, an environment and flags of a test's own.

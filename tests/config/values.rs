@@ -43,7 +43,7 @@ fn a_value_of_the_wrong_type_or_form_is_named_with_what_it_must_be() {
         ("delivery.concurrency = 0", "delivery.concurrency", "from 1 to 256"),
         ("delivery.timeout = \"2h\"", "delivery.timeout", "must be from 1ms to 1h"),
         ("delivery.secret = \"short\"", "delivery.secret", "5 bytes read as plain text; 24 or more"),
-        ("storage.url = \"s3://bucket\"", "storage.url", "this build supports `file:` only"),
+        ("storage.url = \"ftp://bucket\"", "storage.url", "is of no kind that is known"),
         ("storage.url = \"./videos\"", "storage.url", "must begin with `file:`"),
         ("storage.url = \"file:\"", "storage.url", "names no folder"),
         ("storage.url = \"file://videos\"", "storage.url", "names no folder"),

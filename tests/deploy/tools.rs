@@ -39,12 +39,13 @@ fn every_compose_variant_is_one_sound_file() {
         let output = Command::new("docker-compose")
             .args(arguments)
             .current_dir(folder.path())
+            .envs([("S3_BUCKET", "videos"), ("S3_ENDPOINT", "http://s3:9000")])
             .output()
             .expect("docker-compose is installed by tests/run");
         assert!(output.status.success(), "{more:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     };
-    for variant in [&[][..], &["sandbox.yaml"]] {
+    for variant in [&[][..], &["sandbox.yaml"], &["postgres-s3.yaml"]] {
         let text = of(variant);
         let reelhook =
             text.split("\n  reelhook:").nth(1).unwrap().split("\n  ").take(200).collect::<String>();
@@ -66,7 +67,7 @@ fn compose_with_secrets() -> tempfile::TempDir {
     let copied = Command::new("cp").args(["-r", "deploy/compose/."]).arg(folder.path()).status().unwrap();
     assert!(copied.success());
     is_content(folder.path(), "sh", &["./prepare"]);
-    for name in ["admin_key", "app_secret", "upstream_key"] {
+    for name in ["admin_key", "app_secret", "upstream_key", "postgres_password", "s3_credentials"] {
         assert!(folder.path().join("secrets").join(name).exists(), "{name} is made");
     }
     folder
@@ -117,7 +118,9 @@ fn sysusers_and_tmpfiles_make_the_user_and_its_folders() {
 
 #[test]
 fn every_kustomization_builds_what_kubernetes_takes() {
-    for (variant, workload) in [("base", "StatefulSet"), ("sidecar", "StatefulSet")] {
+    for (variant, workload) in
+        [("base", "StatefulSet"), ("sidecar", "StatefulSet"), ("postgres", "Deployment")]
+    {
         let text = is_content(".", "kubectl", &["kustomize", &format!("deploy/kubernetes/{variant}")]);
         assert!(
             text.contains(&format!("kind: {workload}")) && text.contains("kind: NetworkPolicy"),

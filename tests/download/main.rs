@@ -98,7 +98,9 @@ impl Lab {
 
 async fn open(root: &Path, min_free: u64) -> Archive {
     let key_template = "{date}/{job_id}".to_owned();
-    Archive::open(&config::Storage { root: root.to_owned(), key_template, min_free }).await.unwrap()
+    Archive::open(&config::Storage { root: root.to_owned(), bucket: None, key_template, min_free })
+        .await
+        .unwrap()
 }
 
 fn downloader(archive: &Arc<Archive>, settings: config::Download) -> Downloader {

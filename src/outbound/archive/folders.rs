@@ -15,8 +15,8 @@ pub(super) fn mark(root: &Path) -> PathBuf {
     root.join(HIDDEN).join("archive")
 }
 
-/// Makes the archive's folder with its hidden one and its mark, durably, and returns its canonical path.
-pub(super) fn prepare(root: &Path) -> io::Result<PathBuf> {
+/// Makes the archive's folder, or its spool, with its hidden one and its mark, durably, and returns its canonical path.
+pub(super) fn prepare(root: &Path, is_spool: bool) -> io::Result<PathBuf> {
     let made = root.ancestors().take_while(|folder| !folder.exists()).count();
     fs::create_dir_all(root)?;
     let root = fs::canonicalize(root)?;
@@ -29,7 +29,9 @@ pub(super) fn prepare(root: &Path) -> io::Result<PathBuf> {
     sync_up_to(&lock::folder(&root), &root)?;
     if !mark(&root).exists() {
         let folder = root.display();
-        if made > 0 {
+        if is_spool {
+            tracing::info!(%folder, "files wait here for their upload");
+        } else if made > 0 {
             tracing::info!(%folder, "a new archive is begun");
         } else {
             // Perhaps a mount point without its volume.
@@ -51,8 +53,9 @@ fn make_mark(mark: &Path) -> io::Result<()> {
 }
 
 /// The error with what it is about.
-pub(super) fn named(error: &io::Error, root: &Path) -> io::Error {
-    io::Error::new(error.kind(), format!("{} ([storage] url): {error}", root.display()))
+pub(super) fn named(error: &io::Error, root: &Path, is_spool: bool) -> io::Error {
+    let key = if is_spool { "spool" } else { "url" };
+    io::Error::new(error.kind(), format!("{} ([storage] {key}): {error}", root.display()))
 }
 
 /// Makes a folder below `root`, which is not made, and syncs it and all above it up to `root`.
@@ -81,7 +84,7 @@ mod tests {
         let root = place.path().join("videos");
         assert!(sync_up_to(&root.join("a/b"), &root).is_err());
         assert!(!root.exists());
-        prepare(&root).unwrap();
+        prepare(&root, false).unwrap();
         sync_up_to(&root.join("a/b"), &root).unwrap();
         sync_up_to(&root.join("a/b"), &root).unwrap();
         assert!(root.join("a/b").is_dir());
@@ -91,7 +94,7 @@ mod tests {
     fn a_mark_is_made_once_and_is_another_for_another_archive() {
         let place = tempfile::tempdir().unwrap();
         let marked = |name: &str| {
-            let root = prepare(&place.path().join(name)).unwrap();
+            let root = prepare(&place.path().join(name), false).unwrap();
             fs::read(mark(&root)).unwrap()
         };
         assert_eq!(marked("one"), marked("one"));

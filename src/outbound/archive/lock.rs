@@ -20,6 +20,8 @@ pub(in crate::outbound) struct Lock {
     root: PathBuf,
     stem: String,
     path: PathBuf,
+    /// Then even a whole file is a left-over: it never got where it was to go.
+    is_spool: bool,
     _held: File,
 }
 
@@ -30,7 +32,7 @@ pub(super) fn folder(root: &Path) -> PathBuf {
 
 impl Lock {
     /// Takes the lock, or says `None` if another holds it. Removes what a former holder left.
-    pub(super) fn acquire(root: &Path, stem: &str) -> io::Result<Option<Self>> {
+    pub(super) fn acquire(root: &Path, stem: &str, is_spool: bool) -> io::Result<Option<Self>> {
         let path = folder(root).join(stem.replace('%', "%25").replace('/', "%2F"));
         loop {
             let left_over = path.exists();
@@ -45,7 +47,7 @@ impl Lock {
             if !is_still_at(&file, &path)? {
                 continue;
             }
-            let lock = Self { root: root.to_owned(), stem: stem.to_owned(), path, _held: file };
+            let lock = Self { root: root.to_owned(), stem: stem.to_owned(), path, is_spool, _held: file };
             if left_over {
                 lock.remove_staging()?;
             }
@@ -61,7 +63,7 @@ impl Lock {
         }
     }
 
-    /// Removes the staging files of this stem: `<stem>.<extension>#<number>`.
+    /// Removes the staging files of this stem, `<stem>.<extension>#<number>`, and in a spool the whole ones.
     pub(in crate::outbound) fn remove_staging(&self) -> io::Result<()> {
         let target = self.root.join(&self.stem);
         let (Some(folder), Some(name)) = (target.parent(), target.file_name().and_then(|name| name.to_str()))
@@ -75,7 +77,8 @@ impl Lock {
         };
         for entry in entries {
             let entry = entry?;
-            if entry.file_name().to_str().is_some_and(|file| is_staging_of(name, file)) {
+            let is_left = |file: &str| is_staging_of(name, file) || self.is_spool && is_file_of(name, file);
+            if entry.file_name().to_str().is_some_and(is_left) {
                 fs::remove_file(entry.path())?;
             }
         }
@@ -86,8 +89,12 @@ impl Lock {
 /// `object_store` stages `<target>#<number>` beside the target.
 fn is_staging_of(stem: &str, file: &str) -> bool {
     let Some((target, number)) = file.rsplit_once('#') else { return false };
-    let is_ours = target == stem || target.strip_prefix(stem).is_some_and(|rest| rest.starts_with('.'));
+    let is_ours = target == stem || is_file_of(stem, target);
     is_ours && !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())
+}
+
+fn is_file_of(stem: &str, file: &str) -> bool {
+    file.strip_prefix(stem).is_some_and(|rest| rest.starts_with('.'))
 }
 
 fn is_still_at(file: &File, path: &Path) -> io::Result<bool> {
@@ -100,13 +107,13 @@ fn is_still_at(file: &File, path: &Path) -> io::Result<bool> {
 }
 
 /// Cleans up after processes that were killed while they wrote.
-pub(super) fn remove_orphans(root: &Path) -> io::Result<()> {
+pub(super) fn remove_orphans(root: &Path, is_spool: bool) -> io::Result<()> {
     for entry in fs::read_dir(folder(root))? {
         let name = entry?.file_name();
         let Some(name) = name.to_str() else { continue };
         let stem = name.replace("%2F", "/").replace("%25", "%");
         // Taking the lock is what cleans up; where another process holds it, that one lives.
-        if let Some(lock) = Lock::acquire(root, &stem)? {
+        if let Some(lock) = Lock::acquire(root, &stem, is_spool)? {
             tracing::info!(stem, "removed what an interrupted download had left");
             lock.release();
         }
@@ -128,13 +135,29 @@ mod tests {
     }
 
     #[test]
+    fn a_dead_holder_leaves_its_whole_file_in_an_archive_and_nothing_in_a_spool() {
+        for is_spool in [false, true] {
+            let root = tempfile::tempdir().unwrap();
+            fs::create_dir_all(folder(root.path())).unwrap();
+            drop(Lock::acquire(root.path(), "job_1", is_spool).unwrap());
+            for name in ["job_1.mp4", "job_1.mp4#1", "job_2.mp4"] {
+                fs::write(root.path().join(name), name).unwrap();
+            }
+            remove_orphans(root.path(), is_spool).unwrap();
+            let is_there = |name: &str| root.path().join(name).exists();
+            assert_eq!((is_there("job_1.mp4"), is_there("job_1.mp4#1")), (!is_spool, false));
+            assert!(is_there("job_2.mp4"), "it is nobody's left-over");
+        }
+    }
+
+    #[test]
     fn the_second_taker_is_refused_until_the_first_releases() {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir_all(folder(root.path())).unwrap();
-        let first = Lock::acquire(root.path(), "a/b").unwrap().unwrap();
-        assert!(Lock::acquire(root.path(), "a/b").unwrap().is_none());
-        assert!(Lock::acquire(root.path(), "a/c").unwrap().is_some());
+        let first = Lock::acquire(root.path(), "a/b", false).unwrap().unwrap();
+        assert!(Lock::acquire(root.path(), "a/b", false).unwrap().is_none());
+        assert!(Lock::acquire(root.path(), "a/c", false).unwrap().is_some());
         first.release();
-        assert!(Lock::acquire(root.path(), "a/b").unwrap().is_some());
+        assert!(Lock::acquire(root.path(), "a/b", false).unwrap().is_some());
     }
 }

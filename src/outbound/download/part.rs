@@ -6,6 +6,7 @@ use bytes::Bytes;
 use object_store::{MultipartUpload, PutPayload};
 use sha2::{Digest, Sha256};
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     FetchFault,
@@ -14,14 +15,15 @@ use super::{
 };
 use crate::{
     chaos::{self, Point},
-    outbound::archive::{Archive, ArchiveError},
+    outbound::archive::{Archive, ArchiveError, Whole},
 };
 
 /// Bytes that are written in one go. Two such pieces are in memory at a time: one fills up from the network while the
 /// other is written. A whole number of pages, so that no page is written to twice.
 const PIECE: usize = 1 << 20;
 
-/// An unfinished file. Its staging file goes away with it, unless [`Part::finish`] succeeds.
+/// An unfinished file. Its staging file goes away with it, unless [`Part::finish`] succeeds; a file that is whole and
+/// waits in the spool of a bucket is to be removed by [`Part::discard`] in any case.
 #[derive(Debug)]
 pub(super) struct Part {
     archive: Arc<Archive>,
@@ -40,10 +42,12 @@ pub(super) struct Part {
     least: u64,
     source: Source,
     url: String,
+    /// What it is, once it has its name.
+    whole: Option<Finished>,
 }
 
 /// A file that has its name.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Finished {
     pub(super) location: String,
     pub(super) bytes: u64,
@@ -89,6 +93,7 @@ impl Part {
             least: container.and_then(|_| matroska_length(head)).unwrap_or(0),
             source,
             url: url.to_owned(),
+            whole: None,
         })
     }
 
@@ -192,16 +197,33 @@ impl Part {
         }
     }
 
-    /// Gives the file its name, durably.
+    /// Whether it is whole and waits for its upload: no byte of it is missing.
+    pub(super) fn is_spooled(&self) -> bool {
+        self.whole.is_some() && self.archive.has_spool()
+    }
+
+    /// Gives the file its name, and has it in the archive, durably. Where that is a bucket which is away, the file stays in
+    /// the spool, and this may be called again.
     ///
     /// # Errors
     /// The archive's; whether the name is taken is then unknown, and writing the file again is right in any case.
-    pub(super) async fn finish(&mut self) -> Result<Finished, ArchiveError> {
+    pub(super) async fn finish(&mut self, stop: &CancellationToken) -> Result<Finished, ArchiveError> {
+        let whole = match self.whole.take() {
+            Some(whole) => whole,
+            None => self.name().await?,
+        };
+        self.whole = Some(whole.clone());
+        let Finished { location, bytes, sha256, content_type, .. } = &whole;
+        let file = Whole { location, bytes: *bytes, sha256, content_type };
+        let location = self.archive.publish(&file, stop).await?;
+        Ok(Finished { location, ..whole })
+    }
+
+    async fn name(&mut self) -> Result<Finished, ArchiveError> {
         self.rest().await?;
         chaos::pass(Point::Naming);
         self.upload.complete().await?;
         chaos::pass(Point::Named);
-        self.archive.ensure_usable()?;
         let facts = match self.walk.as_ref().map(BoxWalk::finish) {
             Some(End::Whole(facts) | End::Open(facts)) => facts,
             _ => Facts::default(),
@@ -217,8 +239,11 @@ impl Part {
         })
     }
 
-    /// Removes its staging file. False if there may be one left.
+    /// Removes its file that is staged or spooled. False if there may be one left.
     pub(super) async fn discard(mut self) -> bool {
+        if self.is_spooled() {
+            return self.archive.remove_spooled(&self.location).await.is_ok();
+        }
         self.upload.abort().await.is_ok()
     }
 }

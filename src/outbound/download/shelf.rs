@@ -115,7 +115,9 @@ impl Claim {
     /// Keeps the part for the next attempt.
     pub(super) async fn park(mut self) {
         let Some(mut part) = self.part.take() else { return self.clear().await };
-        if let Err(error) = part.rest().await {
+        if !part.is_spooled()
+            && let Err(error) = part.rest().await
+        {
             tracing::warn!(job_id = self.id.0, %error, "a part is dropped, since it cannot be written");
             self.part = Some(part);
             return self.clear().await;

@@ -1,0 +1,98 @@
+//! Several instances, each with a spool of its own, at one job's file.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use file_server::{FileServer, Reply};
+use reelhook::{
+    config::{self, Config},
+    outbound::{
+        archive::Archive,
+        download::{Downloader, Order, Stored},
+        egress::Guard,
+    },
+};
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+
+/// An instance as far as it fetches.
+struct Instance {
+    _spool: TempDir,
+    archive: Arc<Archive>,
+    downloader: Downloader,
+}
+
+impl Instance {
+    async fn new(server: &Seaweed) -> Self {
+        let spool = tempfile::tempdir().unwrap();
+        let storage = config::Storage {
+            root: spool.path().to_owned(),
+            bucket: Some(server.settings(Serve::Proxy)),
+            ..Config::defaults().storage
+        };
+        let archive = Arc::new(Archive::open(&config::Storage { min_free: 0, ..storage }).await.unwrap());
+        let settings = config::Download { backoff: Duration::from_millis(8), ..Config::defaults().download };
+        let guard = Guard::new(vec!["127.0.0.0/8".parse().unwrap()]);
+        let downloader = Downloader::new(Arc::clone(&archive), guard, settings).unwrap();
+        Self { _spool: spool, archive, downloader }
+    }
+
+    async fn fetch(&self, job_id: &str, url: &str) -> Stored {
+        let order =
+            Order { job_id: job_id.to_owned(), index: 0, url: url.to_owned(), key: job_id.to_owned() };
+        self.downloader.fetch(&order, &|_, _| {}, &CancellationToken::new()).await.unwrap()
+    }
+
+    /// What is stored there is what was said to be.
+    async fn assert_has(&self, stored: &Stored) {
+        let read = self.archive.read(&stored.location, None).await.unwrap().bytes().await.unwrap();
+        assert_eq!(hex::encode(Sha256::digest(&read)), stored.sha256, "{stored:?}");
+    }
+}
+
+/// A host of one file, which changes with each request if it is to.
+async fn host(bytes: usize, changes: bool) -> FileServer {
+    let body = video::mp4(bytes);
+    FileServer::start(move |request| {
+        let mut body = body.to_vec();
+        if changes {
+            *body.last_mut().unwrap() ^= 1 + u8::try_from(request.number).unwrap();
+        }
+        Reply::file(request, &Bytes::from(body), &[])
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_with_the_same_content_one_stores_it_and_the_other_finds_it_stored() {
+    let server = Seaweed::start().await;
+    let (one, two) = (Instance::new(&server).await, Instance::new(&server).await);
+    for (round, bytes) in [100_000, 12 << 20].into_iter().enumerate() {
+        let host = host(bytes, false).await;
+        let (job, url) = (format!("job_{round}"), host.url("/v.mp4"));
+        let (first, second) = tokio::join!(one.fetch(&job, &url), two.fetch(&job, &url));
+        assert_eq!((&first.location, &first.sha256), (&second.location, &second.sha256));
+        assert_eq!(first.location, format!("{job}.mp4"));
+        one.assert_has(&first).await;
+        assert_eq!(keys(&server.client()).await.len(), round + 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_with_other_content_neither_overwrites_what_the_other_recorded() {
+    let server = Seaweed::start().await;
+    let (one, two) = (Instance::new(&server).await, Instance::new(&server).await);
+    for round in 0..8 {
+        // Half of them in one request, half in pieces.
+        let host = host(if round % 2 == 0 { 100_000 } else { 6 << 20 }, true).await;
+        let (job, url) = (format!("job_{round}"), host.url("/v.mp4"));
+        let (first, second) = tokio::join!(one.fetch(&job, &url), two.fetch(&job, &url));
+        assert_ne!(first.location, second.location);
+        one.assert_has(&first).await;
+        one.assert_has(&second).await;
+        let plain = format!("{job}.mp4");
+        assert!([&first.location, &second.location].contains(&&plain), "{first:?} {second:?}");
+    }
+}
