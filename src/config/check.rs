@@ -132,7 +132,10 @@ const INSTANCE_LENGTH: usize = 40;
 fn instance(c: &mut Checker<'_>, name: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     if name.is_empty() || name.len() > INSTANCE_LENGTH || !name.bytes().all(plain) {
-        c.problem("server.instance", "must be 1 to 40 letters, digits, `-`, `_` and `.`: write \"reelhook-1\"");
+        c.problem(
+            "server.instance",
+            "must be 1 to 40 letters, digits, `-`, `_` and `.`: write \"reelhook-1\"",
+        );
     }
     name.to_owned()
 }

@@ -64,7 +64,9 @@ impl Flaw {
     pub(crate) fn is_noticed(self, report: &Report) -> bool {
         match self {
             Self::Unlocked => report.has(Kind::PaidTwice),
-            Self::Unsynced => [Kind::LostJob, Kind::LostCallback, Kind::EventLog].into_iter().any(|kind| report.has(kind)),
+            Self::Unsynced => {
+                [Kind::LostJob, Kind::LostCallback, Kind::EventLog].into_iter().any(|kind| report.has(kind))
+            }
             Self::Tampered => tamper::VERDICT.into_iter().all(|kind| report.has(kind)),
         }
     }
@@ -74,7 +76,9 @@ impl Flaw {
         let one = |nth: usize| {
             let fault = match self {
                 Self::Unsynced => Fault::Crash { down: Duration::ZERO },
-                Self::Unlocked | Self::Tampered => Fault::Kill { instance: nth % INSTANCES, down: Duration::ZERO },
+                Self::Unlocked | Self::Tampered => {
+                    Fault::Kill { instance: nth % INSTANCES, down: Duration::ZERO }
+                }
             };
             vec![Strike { after: Duration::from_millis(700), fault }]
         };

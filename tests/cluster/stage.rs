@@ -63,7 +63,8 @@ struct Life {
 
 impl Stage {
     pub(crate) async fn set(seed: u64) -> Self {
-        let (apis, callbacks) = ([(); INSTANCES].map(|()| free_port()), [(); INSTANCES].map(|()| free_port()));
+        let (apis, callbacks) =
+            ([(); INSTANCES].map(|()| free_port()), [(); INSTANCES].map(|()| free_port()));
         let (api, callback) = (Relay::start(apis.into()).await, Relay::start(callbacks.into()).await);
         let site = Site::set(seed, api.port).await;
         let server = block_in_place(database::Server::start);
@@ -85,7 +86,15 @@ impl Stage {
             instances.push(Instance { name, api: apis[nth], way, life: Mutex::new(None) });
         }
         let _balancers = [api, callback];
-        Self { site, server, database, instances, _balancers, given_up: AtomicUsize::new(0), crashes: Mutex::default() }
+        Self {
+            site,
+            server,
+            database,
+            instances,
+            _balancers,
+            given_up: AtomicUsize::new(0),
+            crashes: Mutex::default(),
+        }
     }
 
     /// Starts whoever does not run, and waits until all work.

@@ -92,7 +92,8 @@ async fn what_moves_to_a_database_is_all_there_and_goes_on_where_it_stopped() {
     let given_back = [("delivery", claimed.id.to_string()), ("job", id(SENDING).to_string())];
     let end = moved.keys().filter(|(kind, _)| *kind == "event").max().unwrap();
     let differ = there.iter().filter(|(which, what)| moved.get(*which) != Some(what));
-    let differ: Vec<_> = differ.map(|(which, _)| which).filter(|which| which.0 != "event" || *which <= end).collect();
+    let differ: Vec<_> =
+        differ.map(|(which, _)| which).filter(|which| which.0 != "event" || *which <= end).collect();
     assert_eq!(differ, given_back.iter().collect::<Vec<_>>());
     let invented: Vec<_> = moved.keys().filter(|which| !there.contains_key(*which)).collect();
     assert!(invented.is_empty(), "{invented:?}");

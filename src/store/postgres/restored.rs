@@ -4,12 +4,7 @@
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _, postgres::PgConnection, raw_sql};
 use uuid::Uuid;
 
-use super::{
-    claim,
-    link::Trouble,
-    open,
-    row::Writer,
-};
+use super::{claim, link::Trouble, open, row::Writer};
 use crate::{
     config,
     lifecycle::{Event, Millis, Policy},
@@ -57,7 +52,8 @@ pub async fn restored(config: &config::Database, policy: &Policy) -> Result<Rest
     }
     let lifted = format!("UPDATE log_head SET newest = newest + {LIFT} RETURNING newest");
     let rows = ask(&mut connection, lifted).await?;
-    let newest = rows.first().map(|row| row.try_get::<i64, _>("newest")).transpose().map_err(Trouble::from)?;
+    let newest =
+        rows.first().map(|row| row.try_get::<i64, _>("newest")).transpose().map_err(Trouble::from)?;
     restored.events_after = newest.unwrap_or_default().cast_unsigned();
     ask(&mut connection, "COMMIT".to_owned()).await?;
     connection.close().await.map_err(Trouble::from)?;

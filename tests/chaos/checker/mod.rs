@@ -158,12 +158,7 @@ fn is_doubted(site: &Site, job: &Value) -> bool {
 }
 
 /// Holds everything against everything.
-pub(crate) async fn check(
-    site: &Site,
-    promised: &Promised,
-    ends: Ends,
-    found: &mut Found,
-) -> Vec<Violation> {
+pub(crate) async fn check(site: &Site, promised: &Promised, ends: Ends, found: &mut Found) -> Vec<Violation> {
     let mut violations = settled(site, ends).await;
     // The ledger first: what it has seen acknowledged, the server must know by now.
     let ledger = site.sandbox.ledger();

@@ -63,7 +63,8 @@ async fn a_database_that_an_instance_works_on_is_not_taken_for_restored() {
     assert!(matches!(restored(&base).await, Err(StoreError::Missing { .. })), "there is nothing to restore");
     let store = base.instance().await;
     put(&*store, job(1)).await;
-    let listens = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 7304 AND objid = 4";
+    let listens =
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 7304 AND objid = 4";
     while base.server.sql(&base.database, listens) == "0" {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

@@ -81,6 +81,9 @@ async fn a_database_is_spoken_to_only_if_its_certificate_says_who_it_is() {
     put(&store, job(1)).await;
     let encrypted = "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name LIKE 'test.%'";
     assert_eq!(server.sql(&database, encrypted), "t");
-    let base = Base { server: Arc::clone(&server), database: verified(&database, "127.0.0.1", &file("trusted.pem")) };
+    let base = Base {
+        server: Arc::clone(&server),
+        database: verified(&database, "127.0.0.1", &file("trusted.pem")),
+    };
     assert_eq!(get(&*base.instance().await, id(1)).await.id, id(1));
 }
