@@ -23,8 +23,8 @@ use crate::{
     database,
     plan::{Fault, INSTANCES, Round},
     relay::{Relay, Way},
-    site::{Place, Server, Site},
-    support::{PATIENCE, client, free_port},
+    site::{Place, Site},
+    support::{PATIENCE, Process, client, free_port},
 };
 
 /// How often a service manager looks whether its server still runs.
@@ -56,7 +56,7 @@ struct Instance {
 }
 
 struct Life {
-    server: Server,
+    server: Process,
     /// How often its log said that a server is ready, before this one.
     readies: usize,
 }
@@ -120,7 +120,7 @@ impl Stage {
         let mut life = instance.life.lock().unwrap();
         if life.is_none() {
             let readies = self.readies(instance);
-            *life = Some(Life { server: self.site.spawn(instance.name, []), readies });
+            *life = Some(Life { server: self.site.spawn(instance.name, instance.api, []), readies });
         }
     }
 
@@ -139,7 +139,7 @@ impl Stage {
     /// A server that cannot begin without the database may end; one that works may not.
     fn look_after(&self, instance: &Instance) {
         let mut life = instance.life.lock().unwrap();
-        let Some(ended) = life.as_mut().and_then(|life| life.server.ended()) else { return };
+        let Some(ended) = life.as_mut().and_then(|life| life.server.has_ended()) else { return };
         let readies = life.take().map_or(0, |life| life.readies);
         drop(life);
         if ended.code() == Some(1) && self.readies(instance) == readies {
@@ -208,7 +208,7 @@ impl Stage {
 
     fn signal(&self, instance: usize, name: &str) {
         if let Some(life) = &mut *self.instances[instance].life.lock().unwrap()
-            && life.server.ended().is_none()
+            && life.server.has_ended().is_none()
         {
             life.server.signal(name);
         }

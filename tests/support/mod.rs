@@ -218,8 +218,8 @@ impl Process {
         let ready = self.url("/readyz");
         let deadline = tokio::time::Instant::now() + PATIENCE;
         while !matches!(self.http.get(&ready).send().await, Ok(answer) if answer.status() == 200) {
-            let log = || std::fs::read_to_string(&self.log).unwrap_or_default();
             let ended = self.has_ended();
+            let log = || std::fs::read_to_string(&self.log).unwrap_or_default();
             let in_time = tokio::time::Instant::now() < deadline;
             assert!(ended.is_none() && in_time, "not ready ({ended:?}): {}", log());
             tokio::time::sleep(Duration::from_millis(20)).await;
