@@ -34,9 +34,10 @@ use crate::{
     store::{
         Store, StoreError,
         sled::{
-            self, Restored, SledStore,
+            self, SledStore,
             backup::{Status, Target},
         },
+        transfer::Restored,
     },
     telemetry,
 };
@@ -103,6 +104,7 @@ impl Server {
     pub async fn start(config: Config, clock: Clock, listeners: Listeners) -> Result<Self, StartError> {
         // Before anything counts.
         telemetry::recorder();
+        let instance = config.server.instance.clone();
         let config = Arc::new(config);
         let Listeners { api, callback } = listeners;
         let (api_address, callback_address) = (api.local_addr()?, callback.local_addr()?);
@@ -145,7 +147,8 @@ impl Server {
         tokio::spawn(watch_bucket(archive, streams.clone()));
         let listeners = servers.map(|server| (server.handle(), tokio::spawn(server))).into();
         ready.store(true, Ordering::Release);
-        tracing::info!(api = %api_address, callback = %callback_address, "reelhook is ready");
+        metrics::gauge!("reelhook_instance_info", "instance" => instance.clone()).set(1.0);
+        tracing::info!(instance, api = %api_address, callback = %callback_address, "reelhook is ready");
         Ok(Self { api: api_address, callback: callback_address, app, store, lanes, streams, listeners })
     }
 
@@ -224,9 +227,7 @@ pub fn policy(config: &Config) -> Policy {
 /// # Errors
 /// The store's, among them that there is none.
 pub async fn hold_restored(config: &Config, clock: &Clock) -> Result<Restored, StartError> {
-    let (store, policy, now) = (config.store.clone(), policy(config), Millis(clock.now_ms()));
-    let held = tokio::task::spawn_blocking(move || sled::restored(&store, now, &policy)).await;
-    let restored = held.map_err(io::Error::other)??;
+    let restored = restored(config, clock).await?;
     let Restored { held, events_after } = restored;
     tracing::warn!(
         held,
@@ -235,6 +236,17 @@ pub async fn hold_restored(config: &Config, clock: &Clock) -> Result<Restored, S
          each for a person to decide; do not start with --restored again, or new jobs are held as well"
     );
     Ok(restored)
+}
+
+async fn restored(config: &Config, clock: &Clock) -> Result<Restored, StartError> {
+    let policy = policy(config);
+    #[cfg(feature = "postgres")]
+    if let Some(database) = &config.database {
+        return Ok(crate::store::postgres::restored(database, &policy).await?);
+    }
+    let (store, now) = (config.store.clone(), Millis(clock.now_ms()));
+    let held = tokio::task::spawn_blocking(move || sled::restored(&store, now, &policy)).await;
+    Ok(held.map_err(io::Error::other)??)
 }
 
 /// The place that a backup is kept in. A folder is made where it is missing, if `make` says so.

@@ -36,7 +36,8 @@ pub(crate) struct Args {
     /// Where callbacks are received
     #[arg(long, value_name = "ADDRESS")]
     callback_listen: Option<SocketAddr>,
-    /// The store was put back from a backup: hold what it has as not sent, for it may have been sent since
+    /// The store was put back from a backup: hold what it has as not sent, for it may have been sent since. Of instances that
+    /// share a database, the first one to start
     #[arg(long)]
     restored: bool,
 }
@@ -55,7 +56,6 @@ pub(crate) async fn run(args: Args, _output: &Output) -> Result<(), Failure> {
     }
     let listeners = Listeners::bind(&loaded.config).map_err(failure)?;
     if args.restored {
-        refuse_database(&loaded.config)?;
         hold_restored(&loaded.config, &Clock::system()).await.map_err(failure)?;
     }
     let server = start(loaded.config, listeners).await?;
@@ -66,18 +66,6 @@ pub(crate) async fn run(args: Args, _output: &Output) -> Result<(), Failure> {
     server.stop().await;
     traces.end(grace.saturating_sub(begun.elapsed()).max(LAST_TRACES)).await;
     Ok(())
-}
-
-/// Instances come and go: nobody knows that all others rest while one of them holds jobs.
-fn refuse_database(config: &Config) -> Result<(), Failure> {
-    match &config.database {
-        None => Ok(()),
-        Some(_) => Err(Failure::usage(
-            "--restored is for a folder, and [store] url names a database: recover that to its last commit, from a replica or \
-             its archived log; from an older backup, what was queued or being sent then would be sent again"
-                .to_owned(),
-        )),
-    }
 }
 
 pub(crate) fn log(config: &Config) -> Result<(), Failure> {

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    sync::LazyLock,
     time::Duration,
 };
 
@@ -85,8 +86,8 @@ impl<'a> Checker<'a> {
 /// Checks everything. The result counts only when the checker has no problem.
 pub(super) fn config(c: &mut Checker<'_>, file: &File) -> Config {
     let delivery = sinks::delivery(c, &file.delivery);
+    let server = server(c, &file.server);
     let config = Config {
-        server: server(c, &file.server),
         auth: auth(c, &file.auth),
         upstream: upstream(c, &file.upstream),
         callback: callback(c, &file.callback),
@@ -96,8 +97,9 @@ pub(super) fn config(c: &mut Checker<'_>, file: &File) -> Config {
         delivery,
         storage: storage::storage(c, &file.storage),
         store: store(c, &file.store),
-        database: database(c, &file.store),
+        database: database(c, &file.store, &server.instance),
         backup: backup(c, &file.store),
+        server,
         egress: egress(c, &file.egress),
         budget: budget(c, &file.budget),
         pricing: pricing(c, &file.pricing.kling_3),
@@ -117,6 +119,7 @@ fn server(c: &mut Checker<'_>, f: &file::Server) -> Server {
         c.problem("server.base_path", "must be a path: write \"/\" or \"/videos\"");
     }
     Server {
+        instance: f.instance.as_ref().map_or_else(instance_name, |name| instance(c, name)),
         listen: c.address("server.listen", &f.listen),
         base_path: if path.is_empty() { "/".to_owned() } else { path.to_owned() },
         external_url: f.external_url.as_ref().and_then(|url| c.base_url("server.external_url", url)),
@@ -124,6 +127,32 @@ fn server(c: &mut Checker<'_>, f: &file::Server) -> Server {
         shutdown_grace: c.duration("server.shutdown_grace", &f.shutdown_grace, Duration::ZERO..=HOUR),
         link_ttl: c.duration("server.link_ttl", &f.link_ttl, SECOND..=365 * DAY),
     }
+}
+
+/// Longest name of an instance; the database keeps 63 characters, and a random ending comes to it.
+const INSTANCE_LENGTH: usize = 40;
+
+fn instance(c: &mut Checker<'_>, name: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if name.is_empty() || name.len() > INSTANCE_LENGTH || !name.bytes().all(plain) {
+        c.problem(
+            "server.instance",
+            "must be 1 to 40 letters, digits, `-`, `_` and `.`: write \"reelhook-1\"",
+        );
+    }
+    name.to_owned()
+}
+
+/// The name of this machine, and what tells this process from others there, as long as it lives.
+fn instance_name() -> String {
+    static NAME: LazyLock<String> = LazyLock::new(|| {
+        let uname = rustix::system::uname();
+        let host = uname.nodename().to_string_lossy();
+        let plain = host.chars().filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c));
+        let [.., a, b] = uuid::Uuid::now_v7().into_bytes();
+        format!("{}-{a:02x}{b:02x}", plain.take(INSTANCE_LENGTH - 5).collect::<String>())
+    });
+    NAME.clone()
 }
 
 fn auth(c: &mut Checker<'_>, f: &file::Auth) -> Auth {
@@ -255,7 +284,7 @@ fn is_database(url: &str) -> bool {
     url.starts_with("postgres:") || url.starts_with("postgresql:")
 }
 
-fn database(c: &mut Checker<'_>, f: &file::Store) -> Option<Database> {
+fn database(c: &mut Checker<'_>, f: &file::Store, instance: &str) -> Option<Database> {
     let connections = c.integer("store.connections", f.connections, 2..=1_000);
     let password = c.secret("store.password", &f.password, &f.password_file);
     if !is_database(&f.url) {
@@ -275,7 +304,7 @@ fn database(c: &mut Checker<'_>, f: &file::Store) -> Option<Database> {
     }
     let url = c.database_url("store.url", &f.url)?;
     let direct_url = f.direct_url.as_ref().and_then(|url| c.database_url("store.direct_url", url));
-    Some(Database { url, direct_url, password, connections })
+    Some(Database { url, direct_url, password, connections, instance: instance.to_owned() })
 }
 
 fn backup(c: &mut Checker<'_>, f: &file::Store) -> Option<Backup> {

@@ -35,6 +35,7 @@ pub(super) struct Server {
     pub(super) listen: String,
     pub(super) base_path: String,
     pub(super) external_url: Option<String>,
+    pub(super) instance: Option<String>,
     pub(super) body_limit: String,
     pub(super) shutdown_grace: String,
     pub(super) link_ttl: String,

@@ -89,6 +89,9 @@ pub struct Server {
     pub base_path: String,
     /// Base of links to stored files, http or https, without query; `None`: `http://` and `listen`.
     pub external_url: Option<Url>,
+    /// What this process is called among those that share a store: 1 to 40 letters, digits, `-`, `_` and `.`; by default
+    /// the machine's name and a random ending.
+    pub instance: String,
     /// Largest request body in bytes, 1 KiB to 64 MiB.
     pub body_limit: usize,
     /// Longest wait for running work after a request to stop, 0 to 1 h.
@@ -301,6 +304,8 @@ pub struct Database {
     pub password: Option<SecretString>,
     /// Connections of this process for requests, 2 to 1,000; one more listens, and one numbers the event log.
     pub connections: u32,
+    /// As in [`Server`].
+    pub instance: String,
 }
 
 /// `[egress]`: what may be reached besides public addresses.

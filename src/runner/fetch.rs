@@ -17,6 +17,7 @@ use crate::{
         manifest::{Manifest, ManifestCost, ManifestFile, manifest},
     },
     spans::{Attribute, Work},
+    store::StoreError,
 };
 
 /// Waits for another fetcher of the same file, in milliseconds.
@@ -122,6 +123,10 @@ impl Duties {
         // The manifest, last: where it lies, every file is complete.
         let sealed = match self.manifest(&latest).await {
             Ok(manifest) => seal(manifest).await,
+            // Our own store is away, which says nothing about the file: it is no attempt.
+            Err(AppError::Store(StoreError::Unavailable(_))) => {
+                return Some((self.record(&latest, &Event::Released(lease), None).await?.into_job(), None));
+            }
             Err(error) => Err(error.to_string()),
         };
         let event = match sealed {

@@ -40,6 +40,8 @@ const OPERATIONS: LabelSet = ("operation", &["submit", "ask"]);
 /// The names of the configuration; `notify` stands for the URLs that jobs bring along.
 const SINKS: LabelSet = ("sink", &[]);
 const DISKS: LabelSet = ("disk", &["store", "archive", "spool"]);
+/// What the configuration calls this process.
+const INSTANCE: LabelSet = ("instance", &[]);
 const PERIODS: LabelSet = ("period", &["day", "month"]);
 const CODES: LabelSet = (
     "code",
@@ -77,6 +79,7 @@ const fn metric(name: &'static str, kind: Kind, labels: &'static [LabelSet], hel
 
 /// All of them.
 pub const METRICS: &[Metric] = &[
+    metric("reelhook_instance_info", Kind::Gauge, &[INSTANCE], "Always 1: what this instance is called."),
     metric("reelhook_jobs", Kind::Gauge, &[PHASES], "Jobs in each phase."),
     metric("reelhook_jobs_kept", Kind::Gauge, &[OUTCOMES], "Jobs in the store that have ended, by outcome."),
     metric(

@@ -10,11 +10,14 @@
 
 mod app;
 mod checker;
+mod deaths;
 mod load;
+mod order;
 mod plan;
 #[path = "../simulation/random.rs"]
 mod random;
 mod report;
+mod site;
 mod stage;
 #[path = "../support/mod.rs"]
 mod support;
@@ -26,6 +29,7 @@ use clap::{Parser, ValueEnum};
 use reelhook::chaos::{Point, Safeguard};
 
 use checker::{Ends, Kind};
+use deaths::Deaths;
 use load::{Load, Promised};
 use plan::Kill;
 use report::Report;
@@ -63,7 +67,7 @@ enum Flaw {
 impl Flaw {
     /// What the checker must say: one of these for a safeguard, each of them for damage.
     fn is_noticed(self, report: &Report) -> bool {
-        let said = |kind: &Kind| report.violations.iter().any(|violation| violation.kind == *kind);
+        let said = |kind: &Kind| report.has(*kind);
         match self {
             Self::Without(Safeguard::Sync) => [Kind::LostJob, Kind::LostCallback].iter().any(said),
             Self::Without(Safeguard::Cas) => [Kind::Outcome, Kind::EventLog].iter().any(said),
@@ -111,49 +115,49 @@ async fn main() -> ExitCode {
 /// One loop from an empty store to the verdict.
 async fn run(kills: &[Kill], seed: u64, flaw: Option<Flaw>, ends: Ends) -> Report {
     println!("{} kills, seed {seed}{}", kills.len(), flaw.map_or_else(String::new, |it| format!(", {it:?}")));
-    let mut report = Report::new();
+    let (mut report, mut deaths) = (Report::new(), Deaths::default());
     let missing = match flaw {
         Some(Flaw::Without(missing)) => Some(missing),
         Some(Flaw::Tampered) | None => None,
     };
     let stage = Stage::set(seed, missing).await;
-    let load = Load::start(&stage, seed);
+    let load = Load::start(&stage.site, seed);
     for (number, kill) in kills.iter().enumerate() {
         load.order(plan::ORDERS_A_KILL);
         match stage.live_and_die(*kill).await {
-            Ok(death) => report.died(*kill, death),
+            Ok(death) => deaths.count(*kill, death),
             Err(why) => report.add(Kind::Crash, format!("kill {number}: {why}")),
         }
     }
     let mut promised = end_of_faults(&stage, load, ends, &mut report).await;
     if flaw == Some(Flaw::Tampered) {
-        tamper::tamper(&stage, &mut promised, seed);
+        tamper::tamper(&stage.site, &mut promised, seed);
     }
     // Once more: what had settled is still so after a start, and what was half-done is tidied away.
     let server = stage.start().await;
-    report.violations.extend(checker::check(&stage, &promised, ends, &mut report.found).await);
+    report.violations.extend(checker::check(&stage.site, &promised, ends, &mut report.found).await);
     drop(server);
-    report.violations.extend(stage.complaints());
+    report.violations.extend(stage.site.complaints(stage::NAME));
     if flaw.is_none() && kills.len() >= SHORT {
-        report.violations.extend(report.never_reached());
+        report.violations.extend(deaths.never_reached());
     }
-    print!("{report}");
+    print!("{deaths}{report}");
     if flaw.is_none() && !report.is_spotless() {
-        println!("the server's log and files: {}", stage.keep().display());
+        println!("the server's log and files: {}", stage.site.keep().display());
     }
     report
 }
 
 /// Lets the server live until all is settled or held, and kills it a last time.
 async fn end_of_faults(stage: &Stage, load: Load, ends: Ends, report: &mut Report) -> Promised {
-    stage.app.cure();
+    stage.site.app.cure();
     let server = stage.start().await;
     if !load.finish_orders(Duration::from_secs(30)).await {
         report.add(Kind::Unsettled, "an order was never taken".to_owned());
     }
-    report.violations.extend(checker::settled(stage, ends).await);
-    let promised = load.end(stage).await;
-    server.kill();
+    report.violations.extend(checker::settled(&stage.site, ends).await);
+    let promised = load.end(&stage.site).await;
+    drop(server); // SIGKILL
     promised
 }
 

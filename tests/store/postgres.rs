@@ -3,6 +3,9 @@
 mod faults;
 mod instances;
 mod life;
+mod pooled;
+mod restored;
+mod tls;
 
 use std::{
     sync::{Arc, OnceLock, Weak},

@@ -210,22 +210,31 @@ impl Process {
 
     /// The same with another command.
     pub async fn run(command: &mut Command, dir: &Path, api: u16) -> Self {
-        let mut process = Self::spawn(command, dir, api);
-        let ready = process.url("/readyz");
+        Self::spawn(command, dir, api).ready().await
+    }
+
+    /// Waits until it is ready.
+    pub async fn ready(mut self) -> Self {
+        let ready = self.url("/readyz");
         let deadline = tokio::time::Instant::now() + PATIENCE;
-        while !matches!(process.http.get(&ready).send().await, Ok(answer) if answer.status() == 200) {
-            let log = || std::fs::read_to_string(&process.log).unwrap_or_default();
-            let ended = process.child.try_wait().unwrap();
+        while !matches!(self.http.get(&ready).send().await, Ok(answer) if answer.status() == 200) {
+            let ended = self.has_ended();
+            let log = || std::fs::read_to_string(&self.log).unwrap_or_default();
             let in_time = tokio::time::Instant::now() < deadline;
             assert!(ended.is_none() && in_time, "not ready ({ended:?}): {}", log());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        process
+        self
     }
 
     /// The same without waiting. What it logs is appended to the file `log` in `dir`.
     pub fn spawn(command: &mut Command, dir: &Path, api: u16) -> Self {
-        let log = dir.join("log");
+        Self::spawn_logging(command, dir, api, "log")
+    }
+
+    /// The same with another name of that file.
+    pub fn spawn_logging(command: &mut Command, dir: &Path, api: u16, log: &str) -> Self {
+        let log = dir.join(log);
         let stderr = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
         let child = command.current_dir(dir).stdout(Stdio::null()).stderr(stderr).spawn().unwrap();
         Self { child, api: format!("http://127.0.0.1:{api}"), http: client(), log }
@@ -258,7 +267,7 @@ impl Process {
     pub async fn ended_within(&mut self, limit: Duration) -> Option<ExitStatus> {
         let deadline = tokio::time::Instant::now() + limit;
         while tokio::time::Instant::now() < deadline {
-            if let Some(status) = self.child.try_wait().unwrap() {
+            if let Some(status) = self.has_ended() {
                 return Some(status);
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -266,10 +275,20 @@ impl Process {
         None
     }
 
+    /// How it ended, if it has.
+    pub fn has_ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
     /// SIGTERM.
     pub fn terminate(&self) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.signal("TERM");
+    }
+
+    /// A signal, by its name.
+    pub fn signal(&self, name: &str) {
+        let (signal, pid) = (format!("-{name}"), self.child.id().to_string());
+        assert!(Command::new("kill").args([&signal, &pid]).status().unwrap().success());
     }
 
     /// SIGKILL: no destructor, no flush, no farewell.

@@ -4,14 +4,18 @@
 
 use std::{
     fs,
-    net::TcpListener,
-    os::unix::{fs::chown, process::CommandExt as _},
+    net::{TcpListener, TcpStream},
+    os::unix::{
+        fs::{PermissionsExt as _, chown},
+        process::CommandExt as _,
+    },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
         OnceLock,
         atomic::{AtomicU32, Ordering},
     },
+    time::Duration,
 };
 
 use reelhook::config::Database;
@@ -55,6 +59,11 @@ impl Server {
         fs::write(&path, before + &config).unwrap();
         server.up();
         server
+    }
+
+    /// Where it listens, on loopback.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     fn data(&self) -> String {
@@ -102,6 +111,7 @@ impl Server {
             direct_url: None,
             password: None,
             connections: 8,
+            instance: "test".to_owned(),
         }
     }
 
@@ -125,6 +135,60 @@ impl Drop for Server {
         drop(self.watch.stdin.take());
         drop(self.watch.wait());
     }
+}
+
+/// A pooler in transaction mode before a server. Needs the package `pgbouncer`.
+pub(crate) struct Pooler {
+    _folder: TempDir,
+    port: u16,
+    watch: Child,
+}
+
+impl Pooler {
+    pub(crate) fn before(server: &Server) -> Self {
+        let folder = TempDir::new_in("/tmp").unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let config = format!(
+            "[databases]\n* = host=127.0.0.1 port={} user=postgres\n\
+             [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n\
+             pool_mode = transaction\nmax_client_conn = 1000\ndefault_pool_size = 3\n",
+            server.port
+        );
+        fs::write(folder.path().join("pooler.ini"), config).unwrap();
+        hand_over(folder.path());
+        // However the test ends, its end of the pipe is closed.
+        let mut watch = command("sh".into(), folder.path());
+        watch.args(["-c", "/usr/sbin/pgbouncer -q pooler.ini & cat; kill $!"]).process_group(0);
+        let watch = watch.stdin(Stdio::piped()).spawn().unwrap();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Self { _folder: folder, port, watch }
+    }
+
+    /// The same database, through the pooler; what needs a connection of its own goes straight to it.
+    pub(crate) fn to(&self, direct: &Database) -> Database {
+        use secrecy::ExposeSecret as _;
+        let name = direct.url.expose_secret().rsplit('/').next().unwrap_or_default();
+        let url = format!("postgres://postgres@127.0.0.1:{}/{name}", self.port);
+        Database { url: url.into(), direct_url: Some(direct.url.clone()), ..direct.clone() }
+    }
+}
+
+impl Drop for Pooler {
+    fn drop(&mut self) {
+        drop(self.watch.stdin.take());
+        drop(self.watch.wait());
+    }
+}
+
+/// Gives a file or a folder to the user that servers run as.
+pub(crate) fn hand_over(path: &Path) {
+    if let Some((uid, gid)) = user() {
+        chown(path, Some(uid), Some(gid)).unwrap();
+    }
+    let mode = if path.is_dir() { 0o700 } else { 0o600 };
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
 /// Ends the server, however the test ends: killed, it closes the pipe as well. In a group of its own, out of the reach of

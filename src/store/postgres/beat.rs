@@ -12,8 +12,9 @@ use std::{
 };
 
 use sqlx::{
-    Row as _,
+    AssertSqlSafe, Row as _,
     postgres::{PgConnectOptions, PgListener, PgPoolOptions, PgRow},
+    raw_sql,
 };
 use tokio::{
     sync::{Notify, watch},
@@ -25,6 +26,7 @@ use super::{
     board::Board,
     gate::{Gate, Standing},
     link::{Link, Trouble},
+    open::RUNNING,
 };
 use crate::{
     clock::Clock,
@@ -163,13 +165,13 @@ impl Beat {
 /// Passes on what other instances say, until `stop`. Without it, all is found by looking.
 pub(super) async fn listen(
     options: PgConnectOptions,
-    instance: String,
+    process: String,
     hints: Arc<Notify>,
     stop: CancellationToken,
 ) {
     let listening = async {
         loop {
-            if let Err(error) = heed(options.clone(), &instance, &hints).await {
+            if let Err(error) = heed(options.clone(), &process, &hints).await {
                 tracing::debug!(%error, "nothing is heard of other instances; they are looked after all the same");
             }
             sleep(Duration::from_secs(1)).await;
@@ -178,14 +180,19 @@ pub(super) async fn listen(
     stop.run_until_cancelled(listening).await;
 }
 
-async fn heed(options: PgConnectOptions, instance: &str, hints: &Notify) -> Result<(), sqlx::Error> {
+async fn heed(options: PgConnectOptions, process: &str, hints: &Notify) -> Result<(), sqlx::Error> {
     // A pool of one: the listener takes its connection, and another one when that is lost.
     let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(options);
     let mut listener = PgListener::connect_with(&pool).await?;
+    // A new connection has to take the lock as well.
+    listener.eager_reconnect(false);
+    let runs = format!("SELECT pg_advisory_lock_shared({RUNNING})");
+    raw_sql(AssertSqlSafe(runs)).execute(&mut listener).await?;
     listener.listen("reelhook").await?;
-    loop {
-        if listener.recv().await?.payload() != instance {
+    while let Some(said) = listener.try_recv().await? {
+        if said.payload() != process {
             hints.notify_one();
         }
     }
+    Ok(())
 }

@@ -188,7 +188,7 @@ impl PostgresStore {
 }
 
 /// A record that cannot be read stands in nobody's way: it is said, and the others go on.
-fn readable(records: &[String]) -> Vec<Job> {
+pub(super) fn readable(records: &[String]) -> Vec<Job> {
     let read = |record: &String| {
         let job = row::decode(record, "a job that is due");
         job.inspect_err(|error| tracing::error!(%error, "a record is left out of all work")).ok()

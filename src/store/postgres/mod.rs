@@ -15,6 +15,7 @@ mod open;
 mod outbox;
 mod read;
 mod requests;
+mod restored;
 mod retain;
 mod row;
 mod write;
@@ -27,7 +28,7 @@ use sqlx::Row as _;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub use import::import;
+pub use self::{import::import, restored::restored};
 
 use self::{
     beat::Log,
@@ -60,6 +61,8 @@ pub struct PostgresStore {
     clock: Clock,
     requests: Requests,
     writer: Writer,
+    /// This instance, while this process runs it.
+    process: String,
     stop: CancellationToken,
 }
 
@@ -84,7 +87,7 @@ impl PostgresStore {
         self.link.trips()
     }
 
-    /// What this instance is called in the timeline and in the database's list of connections.
+    /// What this instance is called in the timeline; the database's list of connections has it with an ending.
     #[must_use]
     pub fn instance(&self) -> &str {
         &self.writer.instance

@@ -11,6 +11,7 @@ use sqlx::{
 };
 use tokio::{sync::Notify, time::timeout};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::{
     PostgresStore,
@@ -28,6 +29,9 @@ const START: Duration = Duration::from_secs(60);
 /// What the database does without when it is off: commits survive its crash no more.
 const DURABLE: [&str; 3] = ["fsync", "full_page_writes", "synchronous_commit"];
 
+/// The advisory lock that each instance shares as long as it listens: whoever has it alone knows that none runs.
+pub(super) const RUNNING: &str = "7304, 4";
+
 /// What every connection is told. A pooler takes no such settings: the database's role has to have them.
 const SETTINGS: [(&str, &str); 3] =
     [("statement_timeout", "5s"), ("lock_timeout", "4s"), ("idle_in_transaction_session_timeout", "10s")];
@@ -37,10 +41,10 @@ pub(super) async fn open(
     clock: Clock,
     every: Duration,
 ) -> Result<PostgresStore, StoreError> {
-    let instance = instance();
-    let options = options(&config.url, &config, &instance)?;
+    let process = process(&config.instance);
+    let options = options(&config.url, &config, &process)?;
     let direct = match &config.direct_url {
-        Some(url) => self::options(url, &config, &instance)?,
+        Some(url) => self::options(url, &config, &process)?,
         None => options.clone(),
     };
     timeout(START, prepare(&direct))
@@ -62,8 +66,9 @@ pub(super) async fn open(
     // The first look: from here on the time is the database's.
     beat.look(&mut 0).await?;
     let (stop, hints) = (CancellationToken::new(), Arc::new(Notify::new()));
-    tokio::spawn(beat::listen(direct, instance.clone(), Arc::clone(&hints), stop.clone()));
+    tokio::spawn(beat::listen(direct, process.clone(), Arc::clone(&hints), stop.clone()));
     tokio::spawn(beat.run(hints, stop.clone()));
+    let instance = config.instance;
     tracing::info!(instance, "this instance shares the store with others");
     Ok(PostgresStore {
         link,
@@ -73,15 +78,16 @@ pub(super) async fn open(
         clock,
         requests: Requests::default(),
         writer: Writer { instance },
+        process,
         stop,
     })
 }
 
-/// Options of a URL, for connections in an instance's name.
+/// Options of a URL, for connections in the name of a process.
 pub(super) fn options(
     url: &SecretString,
     config: &config::Database,
-    instance: &str,
+    process: &str,
 ) -> Result<PgConnectOptions, StoreError> {
     // The text of the error may repeat the URL, and that may hold a password.
     let mut options = PgConnectOptions::from_str(url.expose_secret())
@@ -90,16 +96,13 @@ pub(super) fn options(
         options = options.password(password.expose_secret());
     }
     // Statements hold requests and callbacks: not for the log. The float setting is one that poolers stumble over.
-    Ok(options.application_name(instance).extra_float_digits(None).disable_statement_logging())
+    Ok(options.application_name(process).extra_float_digits(None).disable_statement_logging())
 }
 
-/// The name of this process among others: the machine's, and what tells it from others there.
-fn instance() -> String {
-    let uname = rustix::system::uname();
-    let host: String =
-        uname.nodename().to_string_lossy().chars().filter(char::is_ascii_graphic).take(40).collect();
-    let [.., a, b] = uuid::Uuid::now_v7().into_bytes();
-    format!("{host}-{a:02x}{b:02x}")
+/// What claims and hints are signed with: two processes may have been given one name.
+fn process(instance: &str) -> String {
+    let [.., a, b] = Uuid::now_v7().into_bytes();
+    format!("{instance}.{a:02x}{b:02x}")
 }
 
 /// Refuses a database that loses what it acknowledged, and brings its tables up to date.

@@ -211,7 +211,7 @@ impl PostgresStore {
 
     /// Gives back what this instance has claimed: it ends orderly. What a dead one had comes back by its lease.
     pub(super) async fn release_deliveries(&self, now: Millis) -> Result<(), StoreError> {
-        let by = text(self.instance());
+        let by = text(&self.process);
         let sql = format!(
             "SELECT record FROM deliveries WHERE claimed_by = {by} AND lease IS NOT NULL LIMIT {SWEEP} FOR UPDATE"
         );
@@ -250,7 +250,7 @@ impl PostgresStore {
     ) -> Result<(), StoreError> {
         let document = row::document(&row::DeliveryRow::of(&change.delivery)?)?;
         let body = body.map_or_else(|| "NULL".to_owned(), |body| bytes(body));
-        let by = text(self.instance());
+        let by = text(&self.process);
         sql.push_str(&format!("SELECT write_delivery({document}, {body}, {by}); "));
         self.append_event(sql, change.event.as_ref())
     }

@@ -123,9 +123,10 @@ impl PostgresStore {
         filter: &EventFilter,
     ) -> Result<EventPage, StoreError> {
         self.log.caught_up().await;
-        let window = after.saturating_add(LOOKED_AT);
-        let (from, to) = (bigint(after), bigint(window));
-        let mut wanted = vec![format!("e.seq > {from} AND e.seq <= {to}")];
+        let from = bigint(after);
+        // From the first that there is: after a restore numbers are lifted by more than anybody steps through.
+        let window = format!("(SELECT min(seq) + {LOOKED_AT} FROM events WHERE seq > {from})");
+        let mut wanted = vec![format!("e.seq > {from} AND e.seq <= {window}")];
         if !filter.kinds.is_empty() {
             let kinds: Vec<_> = filter.kinds.iter().map(|kind| text(&kind.name())).collect();
             wanted.push(format!("e.kind IN ({})", kinds.join(", ")));
@@ -137,7 +138,7 @@ impl PostgresStore {
         }));
         // Numbers are given in order, so what is read second lacks nothing up to the head that is read first.
         let sql = format!(
-            "SELECT newest AS seq, NULL::text AS record FROM log_head; \
+            "SELECT newest AS seq, NULL::text AS record, {window} AS upto FROM log_head; \
              SELECT e.seq, e.record FROM events e WHERE {} ORDER BY e.seq LIMIT {}",
             wanted.join(" AND "),
             limit + 1
@@ -148,6 +149,8 @@ impl PostgresStore {
         if after >= newest {
             return Ok(EventPage { events: Vec::new(), read_to: after, more: false });
         }
+        let window = head.try_get::<Option<i64>, _>("upto").map_err(Trouble::from)?;
+        let window = window.map_or(newest, i64::cast_unsigned);
         let mut page = EventPage { events: Vec::new(), read_to: newest.min(window), more: newest > window };
         for row in rows {
             let seq = seq(row)?;

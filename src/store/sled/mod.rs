@@ -42,7 +42,7 @@ pub use check::{Finding, Report, check};
 pub use export::{Exported, export};
 pub use import::import;
 pub use recover::{Recovered, recover};
-pub use restored::{Restored, restored};
+pub use restored::restored;
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -18,20 +18,11 @@ use super::{
 use crate::{
     config,
     lifecycle::{Event, JobId, Millis, Policy},
-    store::StoreError,
+    store::{StoreError, transfer::Restored},
 };
 
 /// Jobs that are held in one change.
 const BATCH: usize = 512;
-
-/// A store that can be started with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Restored {
-    /// Jobs that were queued or being sent, and are held now.
-    pub held: u64,
-    /// The number after which events are numbered.
-    pub events_after: u64,
-}
 
 /// Holds every job that is queued or being sent, and lifts the numbers of events by 2³², since readers have seen more of
 /// them than the backup has. No server may have the store. Once a backup is enough; each further time does the same to

@@ -24,6 +24,15 @@ pub const SCHEMA: u16 = 1;
 /// events between a backup and its use.
 pub const LIFT: u64 = 1 << 32;
 
+/// A store that was put back from a backup, and can be started with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// Jobs that were queued or being sent, and are held now.
+    pub held: u64,
+    /// The number after which events are numbered.
+    pub events_after: u64,
+}
+
 /// A store that was made of an export.
 #[derive(Clone, Debug)]
 pub struct Imported {

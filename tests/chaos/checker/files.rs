@@ -6,32 +6,32 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::{Found, Kind, Violation, World, text, violation};
-use crate::stage::{Stage, files_below};
+use crate::site::{Site, files_below};
 
-pub(super) fn check(stage: &Stage, world: &World, found: &mut Found) -> Vec<Violation> {
+pub(super) fn check(site: &Site, world: &World, found: &mut Found) -> Vec<Violation> {
     // By this file the archive knows its volume.
-    let (mut violations, mut named) = (Vec::new(), HashSet::from([stage.videos().join(".reelhook/archive")]));
+    let (mut violations, mut named) = (Vec::new(), HashSet::from([site.videos().join(".reelhook/archive")]));
     for job in world.jobs.values() {
         let files = job["files"].as_array().unwrap();
         if job["status"] == "succeeded" && files.is_empty() {
             violations.push(violation(Kind::WrongFile, format!("{} succeeded without a file", job["id"])));
         }
         for file in files {
-            let path = stage.videos().join(text(file, "location"));
+            let path = site.videos().join(text(file, "location"));
             found.files += 1;
-            violations.extend(stored(stage, job, file, &path));
+            violations.extend(stored(site, job, file, &path));
             if !named.insert(path.clone()) {
                 violations.push(violation(Kind::WrongFile, format!("{} is named twice", path.display())));
             }
         }
         if let (Some(first), "succeeded") = (files.first(), text(job, "status")) {
-            let path = stage.videos().join(text(first, "location")).with_extension("json");
+            let path = site.videos().join(text(first, "location")).with_extension("json");
             violations.extend(manifest(job, &path));
             named.insert(path);
         }
     }
-    for path in files_below(&stage.videos()).iter().filter(|path| !named.contains(*path)) {
-        match unclaimed(stage, world, path) {
+    for path in files_below(&site.videos()).iter().filter(|path| !named.contains(*path)) {
+        match unclaimed(site, world, path) {
             Ok(()) => found.unclaimed += 1,
             Err(why) => violations.push(violation(Kind::StrayFile, format!("{}: {why}", path.display()))),
         }
@@ -39,9 +39,9 @@ pub(super) fn check(stage: &Stage, world: &World, found: &mut Found) -> Vec<Viol
     violations
 }
 
-fn stored(stage: &Stage, job: &Value, file: &Value, path: &Path) -> Option<Violation> {
+fn stored(site: &Site, job: &Value, file: &Value, path: &Path) -> Option<Violation> {
     let here = fs::read(path).map(|bytes| hex::encode(Sha256::digest(bytes))).ok();
-    let there = stage.sandbox.sha256(text(job, "task_id"));
+    let there = site.sandbox.sha256(text(job, "task_id"));
     let right = here.is_some() && here == there && here.as_deref() == file["sha256"].as_str();
     (!right).then(|| {
         let what =
@@ -62,7 +62,7 @@ fn manifest(job: &Value, path: &Path) -> Option<Violation> {
 }
 
 /// A job that was canceled while its copy was under way may leave it behind: whole, and under its own name.
-fn unclaimed(stage: &Stage, world: &World, path: &Path) -> Result<(), String> {
+fn unclaimed(site: &Site, world: &World, path: &Path) -> Result<(), String> {
     let (stem, ending) = (path.file_stem().unwrap().to_str().unwrap(), path.extension().unwrap_or_default());
     let job = world.jobs.get(stem).ok_or("not a name of a job's file")?;
     if !matches!(text(job, "status"), "canceled" | "failed") {
@@ -72,7 +72,7 @@ fn unclaimed(stage: &Stage, world: &World, path: &Path) -> Result<(), String> {
     match ending.to_str() {
         Some("json") => Ok(()),
         Some("mp4")
-            if Some(hex::encode(Sha256::digest(bytes))) == stage.sandbox.sha256(text(job, "task_id")) =>
+            if Some(hex::encode(Sha256::digest(bytes))) == site.sandbox.sha256(text(job, "task_id")) =>
         {
             Ok(())
         }

@@ -5,16 +5,16 @@ use std::collections::{HashMap, HashSet};
 use serde_json::Value;
 
 use super::{Kind, Violation, World, text, violation};
-use crate::{load::Promised, stage::Stage, support::client};
+use crate::{load::Promised, site::Site, support::client};
 
 const TERMINAL: [&str; 3] = ["job.succeeded", "job.failed", "job.canceled"];
 
 /// The whole log.
-pub(super) async fn read(stage: &Stage) -> Vec<Value> {
+pub(crate) async fn read(site: &Site) -> Vec<Value> {
     let mut all: Vec<Value> = Vec::new();
     loop {
         let after = all.last().map_or(0, |event| event["seq"].as_u64().unwrap());
-        let url = stage.url(&format!("/v1/events?limit=250&after={after}"));
+        let url = site.url(&format!("/v1/events?limit=250&after={after}"));
         let mut page: Value = client().get(url).send().await.unwrap().json().await.unwrap();
         let events = page["data"].as_array_mut().unwrap();
         if events.is_empty() {

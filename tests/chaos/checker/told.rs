@@ -9,27 +9,27 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use super::{Found, Kind, Violation, World, pages, text, violation};
-use crate::{app::Heard, stage::Stage};
+use crate::{app::Heard, site::Site};
 
 /// What a sink wants that does not say so.
 const WANTED: [&str; 4] = ["job.succeeded", "job.failed", "job.canceled", "job.held"];
 
 /// Waits until nothing is owed any more; what is in the end.
-pub(super) async fn deliveries(stage: &Stage, patience: Duration) -> Vec<Value> {
+pub(super) async fn deliveries(site: &Site, patience: Duration) -> Vec<Value> {
     let deadline = Instant::now() + patience;
-    while !pages(stage, "/v1/deliveries?state=pending").await.is_empty() && Instant::now() < deadline {
+    while !pages(site, "/v1/deliveries?state=pending").await.is_empty() && Instant::now() < deadline {
         sleep(Duration::from_millis(100)).await;
     }
-    pages(stage, "/v1/deliveries?").await
+    pages(site, "/v1/deliveries?").await
 }
 
-pub(super) fn check(stage: &Stage, world: &World, found: &mut Found) -> Vec<Violation> {
-    let heard = stage.app.heard();
+pub(super) fn check(site: &Site, world: &World, found: &mut Found) -> Vec<Violation> {
+    let heard = site.app.heard();
     found.told = heard.len();
     found.told_again = heard.values().map(|bodies| bodies.len() - 1).sum();
     let wanted = world.events.iter().filter(|event| WANTED.contains(&text(event, "type")));
     let wanted: HashMap<&str, &Value> = wanted.map(|event| (text(event, "id"), event)).collect();
-    let forged = stage.app.forged().into_iter().map(|what| violation(Kind::Invented, what));
+    let forged = site.app.forged().into_iter().map(|what| violation(Kind::Invented, what));
     let mut violations: Vec<_> = forged.collect();
     violations.extend(untold(&wanted, &heard));
     violations.extend(invented(&wanted, &heard));

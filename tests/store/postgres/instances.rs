@@ -225,8 +225,10 @@ async fn the_timeline_names_the_instance_and_the_database_knows_it() {
     put(&*store, job(1)).await;
     let page = store.events(0, 1, EventFilter::default()).await.unwrap();
     assert_eq!(page.events[0].event.data["instance"], store.instance());
-    let named =
-        format!("SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name = '{}'", store.instance());
+    let named = format!(
+        "SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name LIKE '{}.%'",
+        store.instance()
+    );
     assert_eq!(base.server.sql(&base.database, &named), "t");
 }
 

@@ -290,7 +290,7 @@ impl Tables {
         let keys: Vec<_> =
             self.keys.iter().filter(|(_, held)| held.1 == id).map(|(key, _)| key.clone()).collect();
         keys.iter().for_each(|key| self.keys.remove(key));
-        let told = self.deliveries.iter().filter(|(_, delivery)| delivery.job_id == id);
+        let told = self.deliveries.iter().filter(|(_, delivery)| delivery.job_id == Some(id));
         for delivery in told.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.deliveries.remove(&delivery);
             self.bodies.remove(&delivery);

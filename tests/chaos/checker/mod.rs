@@ -1,7 +1,7 @@
 //! What was promised, checked from outside: through the API, the provider's ledger and the archive's folder.
 
 mod files;
-mod log;
+pub(crate) mod log;
 mod told;
 
 use std::{
@@ -14,7 +14,7 @@ use reelhook::sandbox::Ledger;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use crate::{load::Promised, stage::Stage, support::client};
+use crate::{load::Promised, site::Site, support::client};
 
 /// Callbacks of one job that its log keeps; more are only counted.
 const KEPT_CALLBACKS: u64 = 64;
@@ -129,16 +129,19 @@ impl Ends {
     }
 }
 
-/// Waits until every job is settled or held; those that are not in time.
-pub(crate) async fn settled(stage: &Stage, ends: Ends) -> Vec<Violation> {
-    let deadline = Instant::now() + ends.patience();
+/// Waits until every job is settled or held, as long as they become fewer; those that do not.
+pub(crate) async fn settled(site: &Site, ends: Ends) -> Vec<Violation> {
+    let (mut deadline, mut fewest) = (Instant::now() + ends.patience(), usize::MAX);
     loop {
         let mut open = Vec::new();
         for status in ["queued", "running"] {
-            open.extend(pages(stage, &format!("/v1/jobs?status={status}")).await);
+            open.extend(pages(site, &format!("/v1/jobs?status={status}")).await);
         }
         if ends != Ends::All {
-            open.retain(|job| !is_doubted(stage, job));
+            open.retain(|job| !is_doubted(site, job));
+        }
+        if open.len() < fewest {
+            (deadline, fewest) = (Instant::now() + ends.patience(), open.len());
         }
         if open.is_empty() || Instant::now() > deadline {
             let late = open
@@ -150,27 +153,22 @@ pub(crate) async fn settled(stage: &Stage, ends: Ends) -> Vec<Violation> {
     }
 }
 
-fn is_doubted(stage: &Stage, job: &Value) -> bool {
-    job["phase"] == "awaiting" && stage.sandbox.sha256(text(job, "task_id")).is_none()
+fn is_doubted(site: &Site, job: &Value) -> bool {
+    job["phase"] == "awaiting" && site.sandbox.sha256(text(job, "task_id")).is_none()
 }
 
 /// Holds everything against everything.
-pub(crate) async fn check(
-    stage: &Stage,
-    promised: &Promised,
-    ends: Ends,
-    found: &mut Found,
-) -> Vec<Violation> {
-    let mut violations = settled(stage, ends).await;
+pub(crate) async fn check(site: &Site, promised: &Promised, ends: Ends, found: &mut Found) -> Vec<Violation> {
+    let mut violations = settled(site, ends).await;
     // The ledger first: what it has seen acknowledged, the server must know by now.
-    let ledger = stage.sandbox.ledger();
+    let ledger = site.sandbox.ledger();
     // Before the log: each of them is told there.
-    let deliveries = told::deliveries(stage, ends.patience()).await;
-    let jobs = pages(stage, "/v1/jobs?").await.into_iter().map(|job| (text(&job, "id").to_owned(), job));
+    let deliveries = told::deliveries(site, ends.patience()).await;
+    let jobs = pages(site, "/v1/jobs?").await.into_iter().map(|job| (text(&job, "id").to_owned(), job));
     let world = World {
         jobs: jobs.collect(),
-        events: log::read(stage).await,
-        callbacks: pages(stage, "/v1/callbacks?").await,
+        events: log::read(site).await,
+        callbacks: pages(site, "/v1/callbacks?").await,
         deliveries,
         ledger,
     };
@@ -179,8 +177,8 @@ pub(crate) async fn check(
     violations.extend(payments(&world));
     violations.extend(callbacks(&world));
     violations.extend(log::check(&world, promised));
-    violations.extend(files::check(stage, &world, found));
-    violations.extend(told::check(stage, &world, found));
+    violations.extend(files::check(site, &world, found));
+    violations.extend(told::check(site, &world, found));
     count(&world, found);
     violations
 }
@@ -289,10 +287,10 @@ fn callbacks(world: &World) -> Vec<Violation> {
 }
 
 /// Everything that a list holds.
-async fn pages(stage: &Stage, list: &str) -> Vec<Value> {
+async fn pages(site: &Site, list: &str) -> Vec<Value> {
     let (mut all, mut cursor) = (Vec::new(), String::new());
     loop {
-        let url = stage.url(&format!("{list}&limit=250{cursor}"));
+        let url = site.url(&format!("{list}&limit=250{cursor}"));
         let mut page: Value = client().get(url).send().await.unwrap().json().await.unwrap();
         all.append(page["data"].as_array_mut().unwrap_or_else(|| panic!("no list")));
         match page["next_cursor"].as_str() {
