@@ -19,8 +19,8 @@ use url::Url;
 use crate::{
     app::{Addresses, App, AppError},
     clock::Clock,
-    config::Config,
-    inbound::{self, Context, Feed, Keys},
+    config::{self, Config},
+    inbound::{self, Certificates, Context, Feed, Keys, Limits, TlsError},
     keys::KeyFileError,
     lifecycle::{Millis, Policy},
     outbound::{
@@ -69,6 +69,9 @@ pub enum StartError {
     /// The sinks.
     #[error(transparent)]
     Sinks(#[from] SinksError),
+    /// A certificate or key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// Anything else of the system.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -86,6 +89,7 @@ pub struct Server {
     lanes: Running,
     streams: CancellationToken,
     listeners: Vec<(ServerHandle, JoinHandle<io::Result<()>>)>,
+    certificates: Arc<Certificates>,
 }
 
 impl Server {
@@ -102,7 +106,7 @@ impl Server {
         let (api_address, callback_address) = (api.local_addr()?, callback.local_addr()?);
         let external_url = match &config.server.external_url {
             Some(url) => url.clone(),
-            None => own_url(api_address, &config.server.base_path)?,
+            None => own_url(api_address, &config.server)?,
         };
         let addresses = Addresses { public_url: config.callback.public_url.clone(), external_url };
         let archive = Arc::new(Archive::open(&config.storage).await?);
@@ -117,12 +121,15 @@ impl Server {
         let streams = CancellationToken::new();
         let ready = Arc::new(AtomicBool::new(false));
         let keys = Keys::load(&config)?;
+        let certificates = Arc::new(Certificates::open(&config)?);
         let context = Arc::new(Context {
             app: Arc::clone(&app),
             archive: Arc::clone(&archive),
             guard,
             sinks: Arc::clone(&sinks),
             keys,
+            limits: Limits::new(&config.callback),
+            certificates: Arc::clone(&certificates),
             feed: Feed::start(Arc::clone(&app), streams.clone()),
             stop: streams.clone(),
             ready: Arc::clone(&ready),
@@ -136,7 +143,16 @@ impl Server {
         let listeners = servers.map(|server| (server.handle(), tokio::spawn(server))).into();
         ready.store(true, Ordering::Release);
         tracing::info!(api = %api_address, callback = %callback_address, "reelhook is ready");
-        Ok(Self { api: api_address, callback: callback_address, app, store, lanes, streams, listeners })
+        Ok(Self {
+            api: api_address,
+            callback: callback_address,
+            app,
+            store,
+            lanes,
+            streams,
+            listeners,
+            certificates,
+        })
     }
 
     /// Where the API listens.
@@ -149,6 +165,12 @@ impl Server {
     #[must_use]
     pub const fn callback(&self) -> SocketAddr {
         self.callback
+    }
+
+    /// The certificates of the listeners, to be read again when their files have changed.
+    #[must_use]
+    pub fn certificates(&self) -> &Certificates {
+        &self.certificates
     }
 
     /// The core.
@@ -254,9 +276,10 @@ fn listen(address: SocketAddr, section: &'static str) -> Result<TcpListener, Sta
 }
 
 /// The address that the API listens on, as a URL; a wildcard is reached by loopback.
-fn own_url(mut address: SocketAddr, base_path: &str) -> io::Result<Url> {
+fn own_url(mut address: SocketAddr, settings: &config::Server) -> io::Result<Url> {
     if address.ip().is_unspecified() {
         address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
     }
-    Url::parse(&format!("http://{address}{base_path}")).map_err(io::Error::other)
+    let scheme = if settings.tls.is_some() { "https" } else { "http" };
+    Url::parse(&format!("{scheme}://{address}{}", settings.base_path)).map_err(io::Error::other)
 }

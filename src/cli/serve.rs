@@ -92,7 +92,7 @@ pub(crate) fn failure(error: StartError) -> Failure {
     let exit = match &error {
         StartError::Store(StoreError::Locked { .. }) => Exit::StoreLocked,
         StartError::Store(StoreError::Sealed { .. }) => Exit::Conflict,
-        StartError::Listen { .. } | StartError::Keys(_) => Exit::Usage,
+        StartError::Listen { .. } | StartError::Keys(_) | StartError::Tls(_) => Exit::Usage,
         _ => Exit::Failure,
     };
     Failure::new(exit, error.to_string())
