@@ -46,7 +46,7 @@ pub enum TlsError {
         /// The key.
         key: PathBuf,
         /// The reason.
-        why: rustls::Error,
+        why: String,
     },
 }
 
@@ -147,12 +147,11 @@ fn read(section: &'static str, files: &Tls) -> Result<CertifiedKey, TlsError> {
         return Err(unusable(cert, "it holds no certificate".to_owned()));
     }
     let private = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(key, error.to_string()))?;
-    CertifiedKey::from_der(chain, private, &provider()).map_err(|why| TlsError::Pair {
-        section,
-        cert: cert.clone(),
-        key: key.clone(),
-        why,
-    })
+    let why = match CertifiedKey::from_der(chain, private, &provider()) {
+        Ok(pair) => return Ok(pair),
+        Err(error) => error.to_string(),
+    };
+    Err(TlsError::Pair { section, cert: cert.clone(), key: key.clone(), why })
 }
 
 /// Shakes hands.

@@ -224,16 +224,12 @@ pub fn verify<'a>(
 /// signature only an id that is signed counts, since a replay could carry any other. `header` looks a header up by its
 /// lower-case name.
 pub fn delivery_id(scheme: Scheme, header: impl Fn(&str) -> Option<String>) -> Option<String> {
-    let id = match scheme {
+    let usable = |id: &String| (1..=DELIVERY_ID_MAX).contains(&id.len());
+    match scheme {
         Scheme::None => {
             ["webhook-id", "svix-id", "x-webhook-id"].into_iter().filter_map(&header).find(usable)
         }
         Scheme::StandardWebhooks => header(&format!("{}-id", claim::standard_prefix(&header))).filter(usable),
         _ => None,
-    };
-    return id;
-
-    fn usable(id: &String) -> bool {
-        (1..=DELIVERY_ID_MAX).contains(&id.len())
     }
 }

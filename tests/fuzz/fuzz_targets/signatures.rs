@@ -39,7 +39,8 @@ fuzz_target!(|input: &[u8]| {
             continue;
         }
         let with = |body: &[u8], now: i64| {
-            let header = |wanted: &str| signed.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone());
+            let header =
+                |wanted: &str| signed.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone());
             verify(&format, &secrets, header, body, now).is_ok()
         };
         assert!(with(written.body, NOW) && with(written.body, NOW - TOLERANCE));
