@@ -6,6 +6,7 @@ mod support;
 
 use std::{fs, path::Path};
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use reelhook::{
     clock::Clock,
     config::Tls,
@@ -22,9 +23,14 @@ use tokio::{
 /// Writes a certificate and its key, and gives the certificate.
 fn issue(dir: &Path, name: &str) -> Certificate {
     let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-    fs::write(dir.join(format!("{name}.crt")), made.cert.pem()).unwrap();
-    fs::write(dir.join(format!("{name}.key")), made.signing_key.serialize_pem()).unwrap();
-    Certificate::from_pem(made.cert.pem().as_bytes()).unwrap()
+    let write = |ending: &str, what: &str, der: &[u8]| {
+        let text = BASE64_STANDARD.encode(der);
+        let pem = format!("-----BEGIN {what}-----\n{text}\n-----END {what}-----\n");
+        fs::write(dir.join(format!("{name}.{ending}")), pem).unwrap();
+    };
+    write("crt", "CERTIFICATE", made.cert.der());
+    write("key", "PRIVATE KEY", &made.signing_key.serialize_der());
+    Certificate::from_der(made.cert.der()).unwrap()
 }
 
 fn files(dir: &Path, name: &str) -> Option<Tls> {
