@@ -149,7 +149,7 @@ async fn hold(address: SocketAddr, number: usize, opened: &AtomicUsize) -> std::
     let trickle = async {
         loop {
             sleep(RHYTHM).await;
-            if number % 3 != 0 {
+            if !number.is_multiple_of(3) {
                 speaks.write_all(b"x").await?;
             }
         }
