@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::Context;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use reelhook::{
     app::App,
     clock::Clock,
@@ -17,7 +18,11 @@ use reelhook::{
     server::{Listeners, Server},
 };
 use support::{load, preflight, server::Site, setting};
-use tokio::runtime::Runtime;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    runtime::Runtime,
+};
 
 const CONNECTIONS: usize = 32;
 const BATCH: usize = 50_000;
@@ -45,7 +50,8 @@ fn main() -> anyhow::Result<()> {
     while sent < count {
         let requests = forged(app, address, sent, BATCH.min(count - sent))?;
         sent += requests.len();
-        load::send(address, CONNECTIONS, 404, requests.iter().map(Vec::as_slice))?;
+        let refused = stream::iter(&requests).map(|request| refused(address, request));
+        runtime.block_on(refused.buffer_unordered(CONNECTIONS).try_collect::<()>())?;
     }
     let took = begun.elapsed().max(Duration::from_millis(1));
     println!(
@@ -55,8 +61,18 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// One connection each, since the server closes those of strangers.
+async fn refused(address: SocketAddr, request: &[u8]) -> anyhow::Result<()> {
+    let (mut stream, mut answer) = (TcpStream::connect(address).await?, Vec::new());
+    stream.write_all(request).await?;
+    stream.read_to_end(&mut answer).await?;
+    let (sent, answered) = (String::from_utf8_lossy(request), String::from_utf8_lossy(&answer));
+    anyhow::ensure!(answered.starts_with("HTTP/1.1 404 "), "{sent} was answered {answered}");
+    Ok(())
+}
+
 fn request(address: SocketAddr, path: &str) -> Vec<u8> {
-    format!("POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: 2\r\n\r\n{{}}").into_bytes()
+    format!("POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: 0\r\n\r\n").into_bytes()
 }
 
 fn path(app: &App, id: JobId) -> anyhow::Result<String> {
