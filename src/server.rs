@@ -19,8 +19,8 @@ use url::Url;
 use crate::{
     app::{Addresses, App, AppError},
     clock::Clock,
-    config::{Backup, Config},
-    inbound::{self, Context, Feed, Keys},
+    config::{self, Backup, Config},
+    inbound::{self, Certificates, Context, Feed, Keys, Limits, TlsError},
     keys::KeyFileError,
     lifecycle::{Millis, Policy},
     outbound::{
@@ -76,6 +76,9 @@ pub enum StartError {
     /// The sinks.
     #[error(transparent)]
     Sinks(#[from] SinksError),
+    /// A certificate or key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// Anything else of the system.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -93,6 +96,7 @@ pub struct Server {
     lanes: Running,
     streams: CancellationToken,
     listeners: Vec<(ServerHandle, JoinHandle<io::Result<()>>)>,
+    certificates: Arc<Certificates>,
 }
 
 impl Server {
@@ -110,7 +114,7 @@ impl Server {
         let (api_address, callback_address) = (api.local_addr()?, callback.local_addr()?);
         let external_url = match &config.server.external_url {
             Some(url) => url.clone(),
-            None => own_url(api_address, &config.server.base_path)?,
+            None => own_url(api_address, &config.server)?,
         };
         let addresses = Addresses { public_url: config.callback.public_url.clone(), external_url };
         let archive = Arc::new(Archive::open(&config.storage).await?);
@@ -126,6 +130,7 @@ impl Server {
         let ready = Arc::new(AtomicBool::new(false));
         let keys = Keys::load(&config)?;
         let retainer = Arc::new(Retainer::new(Arc::clone(&app), Arc::clone(&archive)));
+        let certificates = Arc::new(Certificates::open(&config)?);
         let context = Arc::new(Context {
             app: Arc::clone(&app),
             archive: Arc::clone(&archive),
@@ -134,6 +139,8 @@ impl Server {
             sinks: Arc::clone(&sinks),
             retainer: Arc::clone(&retainer),
             keys,
+            limits: Limits::new(&config.callback),
+            certificates: Arc::clone(&certificates),
             feed: Feed::start(Arc::clone(&app), streams.clone()),
             stop: streams.clone(),
             ready: Arc::clone(&ready),
@@ -149,7 +156,16 @@ impl Server {
         ready.store(true, Ordering::Release);
         metrics::gauge!("reelhook_instance_info", "instance" => instance.clone()).set(1.0);
         tracing::info!(instance, api = %api_address, callback = %callback_address, "reelhook is ready");
-        Ok(Self { api: api_address, callback: callback_address, app, store, lanes, streams, listeners })
+        Ok(Self {
+            api: api_address,
+            callback: callback_address,
+            app,
+            store,
+            lanes,
+            streams,
+            listeners,
+            certificates,
+        })
     }
 
     /// Where the API listens.
@@ -162,6 +178,12 @@ impl Server {
     #[must_use]
     pub const fn callback(&self) -> SocketAddr {
         self.callback
+    }
+
+    /// The certificates of the listeners, to be read again when their files have changed.
+    #[must_use]
+    pub fn certificates(&self) -> &Certificates {
+        &self.certificates
     }
 
     /// The core.
@@ -311,9 +333,10 @@ fn listen(address: SocketAddr, section: &'static str) -> Result<TcpListener, Sta
 }
 
 /// The address that the API listens on, as a URL; a wildcard is reached by loopback.
-fn own_url(mut address: SocketAddr, base_path: &str) -> io::Result<Url> {
+fn own_url(mut address: SocketAddr, settings: &config::Server) -> io::Result<Url> {
     if address.ip().is_unspecified() {
         address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
     }
-    Url::parse(&format!("http://{address}{base_path}")).map_err(io::Error::other)
+    let scheme = if settings.tls.is_some() { "https" } else { "http" };
+    Url::parse(&format!("{scheme}://{address}{}", settings.base_path)).map_err(io::Error::other)
 }

@@ -13,7 +13,8 @@ use proptest::{
 use reelhook::{
     app::App,
     lifecycle::JobId,
-    provider::signature::{self, Scheme},
+    provider::signature::{self, Format, Message, Scheme},
+    sandbox::Signing,
 };
 use reqwest::{Method, header};
 use serde_json::{Value, json};
@@ -142,13 +143,15 @@ async fn a_signature_that_does_not_verify_is_refused_and_the_job_is_looked_at_al
     let secret = secrecy::SecretString::from("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
     let configured = secret.clone();
     let (world, id, path) = with(move |config| {
-        config.callback.signature = Scheme::StandardWebhooks;
+        config.callback.signature = Scheme::StandardWebhooks.into();
         config.callback.signature_secrets = vec![configured];
     })
     .await;
     let body = json!({ "task_id": "task-1", "status": "done" }).to_string();
     let now = jiff::Timestamp::now().as_second();
-    let signed = signature::sign(&secret, "msg_1", now, body.as_bytes()).unwrap();
+    let message = Message { id: "msg_1", timestamp: now, body: body.as_bytes() };
+    let headers = signature::sign(&Scheme::StandardWebhooks.into(), &secret, message).unwrap();
+    let (_, signed) = headers.last().unwrap();
     let post = |signature: &str| {
         let request = world.http.post(world.callback_url(&path)).body(body.clone());
         request
@@ -168,7 +171,83 @@ async fn a_signature_that_does_not_verify_is_refused_and_the_job_is_looked_at_al
         (&2.into(), &Value::Null),
         "its word counts for nothing"
     );
-    assert_eq!(post(&signed).send().await.unwrap().status(), 200);
+    assert_eq!(post(signed).send().await.unwrap().status(), 200);
+}
+
+/// A provider of this scheme, and what it is verified with.
+fn signer(scheme: Scheme) -> (Signing, &'static str) {
+    let names_none = matches!(scheme, Scheme::Body | Scheme::SharedSecret);
+    let format = Format { header: names_none.then(|| "x-proof".to_owned()), ..scheme.into() };
+    let seed = "whsk_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+    let (secret, verified_with) = match scheme {
+        Scheme::StandardWebhooks => (seed, "whpk_A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg="),
+        Scheme::Fal => (seed, "A6EHv_POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg"),
+        _ => ("a shared secret", "a shared secret"),
+    };
+    (Signing { format, secret: secret.into() }, verified_with)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_callbacks_of_a_provider_of_every_scheme_are_taken_and_those_of_another_are_not() {
+    for scheme in Scheme::ALL {
+        let (signing, secret) = signer(scheme);
+        let format = signing.format.clone();
+        let world = World::with(|config| {
+            config.callback.signature = format;
+            config.callback.signature_secrets = vec![secret.into()];
+        })
+        .await;
+        let unsigned = world.submit("[[progress-callbacks]] unsigned").await;
+        assert_eq!(world.ended(&unsigned).await["status"], "succeeded", "{scheme}");
+        let unsigned = verdicts(&world, &unsigned).await;
+        world.sandbox.sign_by(signing);
+        let signed = world.submit("[[progress-callbacks]] signed").await;
+        assert_eq!(world.ended(&signed).await["status"], "succeeded", "{scheme}");
+        let signed = verdicts(&world, &signed).await;
+        let forged = |verdicts: &[String]| verdicts.iter().filter(|verdict| *verdict == "forged").count();
+        let all_unsigned = if scheme == Scheme::None { 0 } else { unsigned.len() };
+        assert!(!unsigned.is_empty() && !signed.is_empty(), "{scheme}");
+        assert_eq!((forged(&unsigned), forged(&signed)), (all_unsigned, 0), "{scheme}");
+    }
+}
+
+#[tokio::test]
+async fn a_callback_too_many_is_turned_away_and_its_job_looked_at_all_the_same() {
+    const LIMIT: u32 = 40;
+    let (world, id, path) = with(|config| config.callback.rate_limit_per_minute = LIMIT).await;
+    let mut taken = 0;
+    let answer = loop {
+        let body = json!({ "task_id": "task-1", "status": format!("step {taken}") });
+        let answer = world.http.post(world.callback_url(&path)).json(&body).send().await.unwrap();
+        if answer.status() != 200 {
+            break answer;
+        }
+        taken += 1;
+    };
+    assert!(answer.status() == 429 && taken >= LIMIT, "{answer:?} after {taken}");
+    let seconds: u64 = answer.headers()[header::RETRY_AFTER].to_str().unwrap().parse().unwrap();
+    assert!((1..=2).contains(&seconds), "{seconds}");
+    assert_eq!(answer.json::<Value>().await.unwrap()["code"], "rate-limited");
+    let other = world.submit("another").await;
+    let other = self::path(world.server().app(), &other);
+    let heard = world.http.post(world.callback_url(&other)).body("{}").send().await.unwrap();
+    assert_eq!(heard.status(), 200, "another job has room of its own");
+    world.until(&id, |job| job["callback"]["received"] == taken + 1).await;
+    assert_eq!(verdicts(&world, &id).await.last().unwrap(), "malformed", "it was not read");
+}
+
+#[tokio::test]
+async fn a_stranger_s_noise_is_turned_away_and_keeps_no_callback_out() {
+    let (world, _, path) = with(|config| config.callback.miss_limit_per_minute = 3).await;
+    let mut statuses = Vec::new();
+    for miss in ["/cb/x/y", "/", "/cb/x/z", "/cb/x/y", "/metrics"] {
+        let answer = world.http.post(world.callback_url(miss)).body("{}").send().await.unwrap();
+        assert_eq!(answer.headers().contains_key(header::RETRY_AFTER), answer.status() == 429, "{miss}");
+        statuses.push(answer.status().as_u16());
+    }
+    assert_eq!(statuses, [404, 404, 404, 429, 429]);
+    let heard = world.http.post(world.callback_url(&path)).json(&json!({})).send().await.unwrap();
+    assert_eq!(heard.status(), 200, "from the same address");
 }
 
 #[tokio::test]

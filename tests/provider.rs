@@ -6,6 +6,7 @@ mod provider {
     mod pointers;
     mod replies;
     mod request;
+    mod schemes;
     mod signature;
     mod token;
 }

@@ -25,6 +25,7 @@ mod man;
 mod openapi;
 mod output;
 mod page;
+mod process;
 mod progress;
 mod retention;
 mod sandbox;

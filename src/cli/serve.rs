@@ -19,6 +19,7 @@ use super::{
     config::{load_with, warnings},
     exit::{Exit, Failure},
     output::Output,
+    process,
     supervisor::Supervisor,
 };
 
@@ -43,11 +44,13 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, _output: &Output) -> Result<(), Failure> {
+    process::forbid_core_dumps();
     let flags = [("server.listen", args.listen), ("callback.listen", args.callback_listen)];
     let overrides =
         flags.into_iter().filter_map(|(key, address)| Some((key.to_owned(), address?.to_string()))).collect();
     let loaded = load_with(LoadOptions { path: args.config, overrides, ..LoadOptions::from_process() })?;
     log(&loaded.config)?;
+    process::raise_open_files();
     let traces =
         Traces::start(loaded.config.otel.as_ref()).map_err(|error| Failure::usage(error.to_string()))?;
     let grace = loaded.config.server.shutdown_grace;
@@ -80,7 +83,9 @@ pub(crate) fn failure(error: StartError) -> Failure {
     let exit = match &error {
         StartError::Store(StoreError::Locked { .. }) => Exit::StoreLocked,
         StartError::Store(StoreError::Sealed { .. } | StoreError::Restored { .. }) => Exit::Conflict,
-        StartError::Listen { .. } | StartError::Keys(_) | StartError::Backup(_) => Exit::Usage,
+        StartError::Listen { .. } | StartError::Keys(_) | StartError::Tls(_) | StartError::Backup(_) => {
+            Exit::Usage
+        }
         _ => Exit::Failure,
     };
     Failure::new(exit, error.to_string())

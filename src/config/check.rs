@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     sync::LazyLock,
     time::Duration,
@@ -14,14 +15,17 @@ use url::Url;
 
 use super::{
     Api, Auth, Backup, Budget, Callback, Config, Database, Download, Egress, Log, LogFormat, Poll, Retention,
-    Sandbox, Server, Store, Upstream,
+    Sandbox, Server, Store, Tls, Upstream,
     file::{self, File},
     otel, relations,
     report::{Origin, Problem},
-    sinks, storage,
+    signature, sinks, storage,
     value::{DAY, HOUR, MILLISECOND, MINUTE, SECOND},
 };
-use crate::provider::{models::Pricing, reply::Mapping, signature::Scheme};
+use crate::provider::{models::Pricing, reply::Mapping};
+
+/// Requests a minute.
+const RATE: RangeInclusive<i64> = 1..=100_000_000;
 
 /// Collects what is wrong while the values are read.
 pub(super) struct Checker<'a> {
@@ -77,6 +81,20 @@ impl<'a> Checker<'a> {
         self.problems.iter().any(|problem| concerns(&problem.key))
     }
 
+    /// The certificate and key of a listener; one without the other is a mistake.
+    fn tls(&mut self, section: &str, cert: &Option<PathBuf>, key: &Option<PathBuf>) -> Option<Tls> {
+        match (cert, key) {
+            (Some(cert), Some(key)) => Some(Tls { cert: self.path(cert), key: self.path(key) }),
+            (None, None) => None,
+            (Some(_), None) => {
+                self.reject(&format!("{section}.tls_cert"), format!("needs `{section}.tls_key` beside it"))
+            }
+            (None, Some(_)) => {
+                self.reject(&format!("{section}.tls_key"), format!("needs `{section}.tls_cert` beside it"))
+            }
+        }
+    }
+
     /// A path as meant: relative to the working directory.
     pub(super) fn path(&self, path: &Path) -> PathBuf {
         self.cwd.join(path)
@@ -126,6 +144,7 @@ fn server(c: &mut Checker<'_>, f: &file::Server) -> Server {
         body_limit: c.size("server.body_limit", &f.body_limit, ByteSize::kib(1)..=ByteSize::mib(64)) as usize,
         shutdown_grace: c.duration("server.shutdown_grace", &f.shutdown_grace, Duration::ZERO..=HOUR),
         link_ttl: c.duration("server.link_ttl", &f.link_ttl, SECOND..=365 * DAY),
+        tls: c.tls("server", &f.tls_cert, &f.tls_key),
     }
 }
 
@@ -223,13 +242,9 @@ fn mapping(c: &mut Checker<'_>, f: &file::Mapping) -> Mapping {
 }
 
 fn callback(c: &mut Checker<'_>, f: &file::Callback) -> Callback {
-    let signature = match f.signature.as_str() {
-        "none" => Scheme::None,
-        "standard-webhooks" => Scheme::StandardWebhooks,
-        other => c
-            .reject("callback.signature", format!("must be \"none\" or \"standard-webhooks\", not `{other}`"))
-            .unwrap_or(Scheme::None),
-    };
+    let signature = signature::format(c, f);
+    let secrets = c.secrets("callback.signature_secrets", &f.signature_secrets, &f.signature_secrets_file);
+    signature::secrets(c, signature.scheme, &secrets);
     Callback {
         listen: c.address("callback.listen", &f.listen),
         public_url: f.public_url.as_ref().and_then(|url| c.base_url("callback.public_url", url)),
@@ -238,11 +253,10 @@ fn callback(c: &mut Checker<'_>, f: &file::Callback) -> Callback {
         keep_bodies: keep(c, "callback.keep_bodies", &f.keep_bodies),
         secrets: c.secrets("callback.secrets", &f.secrets, &f.secrets_file),
         signature,
-        signature_secrets: c.secrets(
-            "callback.signature_secrets",
-            &f.signature_secrets,
-            &f.signature_secrets_file,
-        ),
+        signature_secrets: secrets,
+        rate_limit_per_minute: c.integer("callback.rate_limit_per_minute", f.rate_limit_per_minute, RATE),
+        miss_limit_per_minute: c.integer("callback.miss_limit_per_minute", f.miss_limit_per_minute, RATE),
+        tls: c.tls("callback", &f.tls_cert, &f.tls_key),
     }
 }
 
@@ -381,11 +395,10 @@ fn keep(c: &mut Checker<'_>, key: &str, text: &str) -> Option<Duration> {
 }
 
 fn api(c: &mut Checker<'_>, f: &file::Api) -> Api {
-    let rate = 1..=100_000_000;
     Api {
         max_wait: c.duration("api.max_wait", &f.max_wait, Duration::ZERO..=HOUR),
         queue_limit: c.integer("api.queue_limit", f.queue_limit, 1..=10_000_000),
-        rate_limit_per_minute: c.integer("api.rate_limit_per_minute", f.rate_limit_per_minute, rate),
+        rate_limit_per_minute: c.integer("api.rate_limit_per_minute", f.rate_limit_per_minute, RATE),
     }
 }
 

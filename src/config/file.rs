@@ -39,6 +39,8 @@ pub(super) struct Server {
     pub(super) body_limit: String,
     pub(super) shutdown_grace: String,
     pub(super) link_ttl: String,
+    pub(super) tls_cert: Option<PathBuf>,
+    pub(super) tls_key: Option<PathBuf>,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -95,9 +97,16 @@ pub(super) struct Callback {
     pub(super) secrets: Option<Vec<SecretString>>,
     pub(super) secrets_file: Option<PathBuf>,
     pub(super) signature: String,
+    pub(super) signature_header: Option<String>,
+    pub(super) signature_timestamp_header: Option<String>,
+    pub(super) signature_prefix: Option<String>,
     #[serde(serialize_with = "redacted_list")]
     pub(super) signature_secrets: Option<Vec<SecretString>>,
     pub(super) signature_secrets_file: Option<PathBuf>,
+    pub(super) rate_limit_per_minute: i64,
+    pub(super) miss_limit_per_minute: i64,
+    pub(super) tls_cert: Option<PathBuf>,
+    pub(super) tls_key: Option<PathBuf>,
 }
 
 #[derive(Debug, Deserialize, Serialize)]

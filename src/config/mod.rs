@@ -11,7 +11,7 @@ use secrecy::SecretString;
 use url::Url;
 
 use crate::lifecycle::EventKind;
-use crate::provider::{models::Pricing, reply::Mapping, signature::Scheme};
+use crate::provider::{models::Pricing, reply::Mapping, signature::Format as SignatureFormat};
 
 mod check;
 mod file;
@@ -23,6 +23,7 @@ mod relations;
 mod report;
 mod schema;
 mod secrets;
+mod signature;
 mod sinks;
 mod sources;
 mod storage;
@@ -98,6 +99,17 @@ pub struct Server {
     pub shutdown_grace: Duration,
     /// Life of a signed link, 1 s to 365 d.
     pub link_ttl: Duration,
+    /// `None`: plain HTTP.
+    pub tls: Option<Tls>,
+}
+
+/// `tls_cert` and `tls_key` of a listener: PEM files. Whether they can be used shows when they are read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// The certificate, then those that vouch for it.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
 }
 
 /// `[auth]`: who may use the API. Without both, anyone who reaches the loopback listener.
@@ -157,9 +169,16 @@ pub struct Callback {
     /// Keys of the tokens in callback URLs, newest first; empty: made and kept in the store.
     pub secrets: Vec<SecretString>,
     /// How callbacks are signed.
-    pub signature: Scheme,
-    /// Any of them verifies; not empty unless `signature` is [`Scheme::None`].
+    pub signature: SignatureFormat,
+    /// Any of them verifies, and each can; not empty unless the scheme is
+    /// [`Scheme::None`](crate::provider::signature::Scheme::None).
     pub signature_secrets: Vec<SecretString>,
+    /// Callbacks of one job a minute, 1 to 100,000,000; what is more is not read, but the job is looked at.
+    pub rate_limit_per_minute: u32,
+    /// Requests of one address a minute that open nothing, 1 to 100,000,000.
+    pub miss_limit_per_minute: u32,
+    /// `None`: plain HTTP.
+    pub tls: Option<Tls>,
 }
 
 /// `[poll]`: when to ask for what no callback told.

@@ -62,7 +62,8 @@ fn callback(c: &mut Checker<'_>, config: &Config) {
     if callback.public_url.as_ref().is_some_and(is_private) && !is_private(&config.upstream.base_url) {
         c.warn("callback.public_url", "is not a public address: the provider's callbacks will not arrive");
     }
-    let (signed, secrets) = (callback.signature != Scheme::None, !callback.signature_secrets.is_empty());
+    let (signed, secrets) =
+        (callback.signature.scheme != Scheme::None, !callback.signature_secrets.is_empty());
     if signed {
         let message = "is not \"none\", so there must be";
         c.relation("callback.signature", "callback.signature_secrets", secrets, message);

@@ -31,7 +31,7 @@ impl Checker<'_> {
         Some(secret)
     }
 
-    /// Several secrets, newest first; a file or credential holds one a line.
+    /// Several secrets, newest first; a file or credential holds one a line, or one JSON document.
     pub(super) fn secrets(
         &mut self,
         key: &str,
@@ -41,6 +41,8 @@ impl Checker<'_> {
         let typed = typed.as_deref().unwrap_or_default();
         let secrets: Vec<SecretString> = match self.stored(key, !typed.is_empty(), file) {
             Some(text) if text.trim().is_empty() => vec![SecretString::default()],
+            // A set of public keys is one document on as many lines as it likes.
+            Some(text) if text.trim_start().starts_with('{') => vec![text.trim().into()],
             Some(text) => {
                 text.lines().map(str::trim).filter(|line| !line.is_empty()).map(Into::into).collect()
             }

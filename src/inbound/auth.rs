@@ -4,6 +4,7 @@ use std::{
     fs, io,
     net::IpAddr,
     num::NonZeroU32,
+    os::unix::fs::MetadataExt as _,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
@@ -74,8 +75,9 @@ struct Known {
     keys: Arc<KeyFile>,
 }
 
-/// What changes when the file does.
-type Stamp = (SystemTime, u64);
+/// What changes when the file does. `reelhook keys` replaces it, so its number tells also of two changes within one tick
+/// of the disk's clock.
+type Stamp = (SystemTime, u64, u64);
 
 impl Keys {
     /// The keys that the configuration names. Without any, requests count as this machine's own.
@@ -201,7 +203,7 @@ impl Watched {
 fn stamp(path: &PathBuf) -> Option<Stamp> {
     let read = || -> io::Result<Stamp> {
         let metadata = fs::metadata(path)?;
-        Ok((metadata.modified()?, metadata.len()))
+        Ok((metadata.modified()?, metadata.len(), metadata.ino()))
     };
     read().ok()
 }

@@ -1,10 +1,11 @@
 //! The provider's callbacks. Whoever calls is a stranger with a token, and what he says is a hint: it is remembered, and
 //! our own question decides.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use actix_web::{
     HttpRequest, HttpResponse,
+    http::header,
     web::{self, Bytes, Data, Payload, ServiceConfig},
 };
 use metrics::counter;
@@ -20,6 +21,8 @@ use crate::{
 };
 
 const OK: &[u8] = b"{\"ok\":true}";
+/// However fast there is room again: a flood makes one look a second.
+const LEAST_WAIT: Duration = Duration::from_secs(1);
 
 /// Puts the callback listener's routes into an actix application, whose data must hold a [`Context`].
 pub fn callback(config: &mut ServiceConfig) {
@@ -46,13 +49,24 @@ async fn ping(request: HttpRequest, payload: Payload, context: Data<Context>) ->
 }
 
 /// The same for every miss: a guess learns nothing.
-async fn nothing() -> HttpResponse {
+async fn nothing(request: HttpRequest, context: Data<Context>) -> HttpResponse {
+    miss(&request, &context)
+}
+
+fn miss(request: &HttpRequest, context: &Context) -> HttpResponse {
     counter!("reelhook_callback_misses_total").increment(1);
-    refuse(&Problem::not_found("there is nothing here").closing())
+    match context.limits.miss(request.peer_addr().map(|peer| peer.ip())) {
+        Ok(()) => refuse(&Problem::not_found("there is nothing here").closing()),
+        Err(wait) => refuse(&too_many("too many requests from this address open nothing", wait)),
+    }
 }
 
 async fn receive(request: HttpRequest, payload: Payload, context: Data<Context>) -> HttpResponse {
-    let Some(id) = job(&request, &context) else { return nothing().await };
+    let Some(id) = job(&request, &context) else { return miss(&request, &context) };
+    if let Err(wait) = context.limits.callback(id) {
+        look_later(&context, id, wait);
+        return refuse(&too_many("too many callbacks came for this job; it will be looked at", wait));
+    }
     match arrive(&request, payload, &context, id).await {
         Ok(answer) => answer,
         Err(problem) => refuse(&problem),
@@ -84,7 +98,7 @@ async fn arrive(
     if answer.is_none() {
         let seconds = context.app.now().0.div_euclid(1_000);
         let verified =
-            signature::verify(settings.signature, &settings.signature_secrets, header, &body, seconds);
+            signature::verify(&settings.signature, &settings.signature_secrets, header, &body, seconds);
         if let Err(forged) = verified {
             answer = Some(Problem::new(
                 &kinds::UNAUTHENTICATED,
@@ -93,7 +107,7 @@ async fn arrive(
             refused = Some(Refused::Signature(forged.to_string()));
         }
     }
-    let delivery_id = signature::delivery_id(header);
+    let delivery_id = signature::delivery_id(settings.signature.scheme, header);
     let arrived = context.app.arrive(id, Incoming { body, delivery_id, refused }).await?;
     let mut span = Span::taken_for_job(Work::Callback, arrived.trace.as_deref(), begun);
     span.tell(Attribute::Job, id);
@@ -103,6 +117,33 @@ async fn arrive(
         (None, Some(challenge)) => Ok(respond(json!({ "challenge": challenge }).to_string().into())),
         (None, None) => Ok(ok()),
     }
+}
+
+/// What the callback would have said is not known, and its sender may never say it again: the job is looked at when
+/// there is room, once for all that are turned away until then. Should the process end before, the job is asked about
+/// as one whose callback never came.
+fn look_later(context: &Data<Context>, id: JobId, wait: Duration) {
+    if !context.limits.owe(id) {
+        return;
+    }
+    let context = context.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(wait.max(LEAST_WAIT)).await;
+        context.limits.settle(id);
+        let why = "more callbacks came than [callback] rate_limit_per_minute; some were not read".to_owned();
+        let refused = Some(Refused::Unread(why));
+        let incoming = Incoming { body: Bytes::new(), delivery_id: None, refused };
+        if let Err(error) = context.app.arrive(id, incoming).await {
+            tracing::warn!(job = %id, %error, "callbacks were turned away, and the job cannot be looked at now");
+        }
+    });
+}
+
+fn too_many(what: &str, wait: Duration) -> Problem {
+    let seconds = wait.as_secs() + 1;
+    Problem::new(&kinds::RATE_LIMITED, format!("{what}; try again in {seconds} s"))
+        .with(header::RETRY_AFTER, seconds.to_string())
+        .closing()
 }
 
 fn ok() -> HttpResponse {

@@ -7,10 +7,11 @@ use actix_web::{
     dev::{ServiceRequest, ServiceResponse},
     http::header::{self, HeaderMap, HeaderName, HeaderValue},
     middleware::Next,
+    web::Data,
 };
 use tracing_actix_web::{RequestId, RootSpanBuilder};
 
-use super::{dropin, kinds, problem::Problem, trace};
+use super::{Context, dropin, kinds, problem::Problem, trace};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -20,6 +21,9 @@ pub(super) async fn finish(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let id = request.extensions().get::<RequestId>().map(ToString::to_string).unwrap_or_default();
+    // Behind a proxy it is the proxy that knows.
+    let is_tls =
+        request.app_data::<Data<Context>>().is_some_and(|context| context.certificates.api.is_some());
     let for_upstream = dropin::serves(request.request());
     let mut span = trace::begin(&request);
     let mut answer = next.call(request).await?.map_into_boxed_body();
@@ -36,6 +40,9 @@ pub(super) async fn finish(
         headers.insert(REQUEST_ID, id);
     }
     protect(headers);
+    if is_tls {
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
+    }
     Ok(answer)
 }
 

@@ -49,7 +49,7 @@ kinds! {
     QUEUE_FULL "queue-full" TOO_MANY_REQUESTS true "Too many jobs are queued"
         "As many jobs as `[api] queue_limit` allows wait to be submitted. Nothing was created or spent. Send the request again after `Retry-After`.";
     RATE_LIMITED "rate-limited" TOO_MANY_REQUESTS true "Too many requests"
-        "The key has used up `[api] rate_limit_per_minute`. Nothing was done. Send the request again after `Retry-After`.";
+        "The key has used up `[api] rate_limit_per_minute`; or on the callback listener, the job `[callback] rate_limit_per_minute` (it is looked at all the same) or the address `[callback] miss_limit_per_minute`. Nothing else was done. Send the request again after `Retry-After`.";
     NOT_HELD "not-held" CONFLICT false "The job is not held"
         "Only a held job can be resolved: one where it is uncertain whether money was spent. This one is not, or was resolved meanwhile. Nothing was changed or spent.";
     ALREADY_TERMINAL "already-terminal" CONFLICT false "The job has ended"

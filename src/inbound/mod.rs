@@ -19,6 +19,7 @@ mod finish;
 mod health;
 mod jobs;
 mod kinds;
+mod limits;
 mod metrics;
 mod notify;
 mod openapi;
@@ -31,6 +32,7 @@ mod sinks;
 mod sse;
 mod stats;
 mod stream;
+mod tls;
 mod trace;
 mod view;
 mod wait;
@@ -49,7 +51,9 @@ use tracing_actix_web::TracingLogger;
 pub use auth::Keys;
 pub use callback::callback;
 pub use feed::Feed;
+pub use limits::Limits;
 pub use routes::api;
+pub use tls::{Certificates, TlsError};
 
 use crate::{
     app::App,
@@ -74,6 +78,10 @@ pub struct Context {
     pub retainer: Arc<Retainer>,
     /// Who may do what.
     pub keys: Keys,
+    /// How often strangers may call back.
+    pub limits: Limits,
+    /// With which the listeners show who they are.
+    pub certificates: Arc<Certificates>,
     /// The event log, read once for all who follow it.
     pub feed: Feed,
     /// Cancelled when the process is about to stop: streams and waits end, new jobs are refused.
@@ -93,7 +101,8 @@ pub fn serve_api(listener: TcpListener, context: Arc<Context>) -> io::Result<Ser
     let config = context.app.config();
     let silence = config.api.max_wait.max(stream::HEARTBEAT) + SLACK;
     let base_path = config.server.base_path.trim_end_matches('/').to_owned();
-    serve::serve(listener, config.server.shutdown_grace, silence, move || {
+    let tls = context.certificates.api.as_ref().map(|pair| pair.acceptor()).transpose()?;
+    serve::serve(listener, config.server.shutdown_grace, silence, tls, move || {
         HttpApp::new()
             .app_data(web::Data::from(Arc::clone(&context)))
             .wrap(from_fn(finish::finish))
@@ -109,8 +118,9 @@ pub fn serve_api(listener: TcpListener, context: Arc<Context>) -> io::Result<Ser
 /// The listener cannot be used.
 pub fn serve_callbacks(listener: TcpListener, context: Arc<Context>) -> io::Result<Server> {
     let grace = context.app.config().server.shutdown_grace;
+    let tls = context.certificates.callback.as_ref().map(|pair| pair.acceptor()).transpose()?;
     // No middleware: this is the hot path, and its URLs must not reach a log.
-    serve::serve(listener, grace, body::DEADLINE + SLACK, move || {
+    serve::serve(listener, grace, body::DEADLINE + SLACK, tls, move || {
         HttpApp::new().app_data(web::Data::from(Arc::clone(&context))).configure(callback)
     })
 }

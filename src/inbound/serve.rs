@@ -25,6 +25,9 @@ use tokio::{
     net::TcpStream,
     time::{Instant, Sleep, sleep_until},
 };
+use tokio_util::either::Either;
+
+use super::tls::Acceptor;
 
 /// The head of a connection's first request must be complete within this.
 const HEAD_DEADLINE: Duration = Duration::from_secs(5);
@@ -32,7 +35,9 @@ const HEAD_DEADLINE: Duration = Duration::from_secs(5);
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 /// Serves the applications that `app` makes, one a worker, until the server is stopped; that takes `grace` at most.
-/// `silence` bounds what a [`Patient`] connection bears. Signals are the caller's affair: there are two servers.
+/// `silence` bounds what a [`Patient`] connection bears, once hands are shaken where there is TLS; the handshake has a
+/// deadline of its own, and counts as a connection from its first byte. Signals are the caller's affair: there are two
+/// servers.
 ///
 /// # Errors
 /// The listener cannot be used.
@@ -40,6 +45,7 @@ pub(super) fn serve<F, I, S, B>(
     listener: TcpListener,
     grace: Duration,
     silence: Duration,
+    tls: Option<Acceptor>,
     app: F,
 ) -> io::Result<Server>
 where
@@ -56,7 +62,7 @@ where
     let builder = Server::build().disable_signals().shutdown_timeout(grace.as_secs());
     let stopping = builder.graceful_shutdown_signal();
     let builder = builder.listen("http", listener, move || {
-        let stopping = stopping.clone();
+        let (stopping, tls) = (stopping.clone(), tls.clone());
         let app = app().into_factory().map_err(|error| error.into().error_response());
         let http = HttpService::build()
             .graceful_shutdown_signal(move || {
@@ -66,9 +72,16 @@ where
             .client_request_timeout(HEAD_DEADLINE)
             .keep_alive(KEEP_ALIVE)
             .h1(map_config(app, |()| AppConfig::default()));
-        let accept = fn_service(move |socket: TcpStream| async move {
-            let peer = socket.peer_addr().ok();
-            Ok::<_, DispatchError>((Patient::new(socket, silence), peer))
+        let accept = fn_service(move |socket: TcpStream| {
+            let tls = tls.clone();
+            async move {
+                let peer = socket.peer_addr().ok();
+                let io = match tls {
+                    None => Either::Left(socket),
+                    Some(tls) => Either::Right(tls.accept(socket).await.map_err(DispatchError::Io)?),
+                };
+                Ok::<_, DispatchError>((Patient::new(io, silence), peer))
+            }
         });
         accept.and_then(http)
     })?;
@@ -141,12 +154,19 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for Patient<Io> {
         }
     }
 
+    /// Under TLS what was written may wait here.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(context)
+        match Pin::new(&mut self.io).poll_flush(context) {
+            Poll::Ready(flushed) => Poll::Ready(flushed),
+            Poll::Pending => self.poll_alarm(context).map(Err),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(context)
+        match Pin::new(&mut self.io).poll_shutdown(context) {
+            Poll::Ready(shut) => Poll::Ready(shut),
+            Poll::Pending => self.poll_alarm(context).map(Err),
+        }
     }
 }
 

@@ -126,13 +126,17 @@ impl SigningKey {
     }
 
     fn mac(&self, id: &str, timestamp: &str, body: &[u8]) -> Hmac<Sha256> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(self.bytes.expose_secret())
-            .expect("HMAC takes a key of any length");
-        for part in [id.as_bytes(), b".", timestamp.as_bytes(), b".", body] {
-            mac.update(part);
-        }
-        mac
+        mac(self.bytes.expose_secret(), &[id.as_bytes(), b".", timestamp.as_bytes(), b".", body])
     }
+}
+
+/// HMAC-SHA256 of the parts, one after the other; to be finished or verified.
+pub(super) fn mac(key: &[u8], parts: &[&[u8]]) -> Hmac<Sha256> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of any length");
+    for part in parts {
+        mac.update(part);
+    }
+    mac
 }
 
 #[cfg(test)]

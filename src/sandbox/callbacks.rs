@@ -6,18 +6,21 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
-use reqwest::header::CONTENT_TYPE;
+use jiff::Timestamp;
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 use url::Url;
 
 use super::{
+    Signing,
     ledger::{Callback, CallbackKind},
     provider::Provider,
     shape::{self, Stage},
     task::Task,
 };
+use crate::provider::signature::{self, Message};
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Documented as needing no webhook: it never calls the completion back.
@@ -88,11 +91,14 @@ async fn send(provider: &Provider, task_id: &str, planned: Planned) {
     let message = provider.books().tasks.get_mut(task_id).and_then(|task| message(task, planned));
     let Some((url, body, times)) = message else { return };
     let body = body.to_string();
+    let signing = provider.books().signing.clone();
+    let headers = signing.map(|signing| signed(&signing, task_id, &body)).unwrap_or_default();
     let sha256 = hex::encode(Sha256::digest(&body));
     join_all((0..times).map(|_| async {
         let (status, error) = match provider
             .client
             .post(url.clone())
+            .headers(headers.clone())
             .header(CONTENT_TYPE, "application/json")
             .body(body.clone())
             .send()
@@ -106,6 +112,20 @@ async fn send(provider: &Provider, task_id: &str, planned: Planned) {
         provider.books().ledger.callbacks.push(callback);
     }))
     .await;
+}
+
+/// The headers that sign a body; none with a secret that the scheme cannot sign with.
+fn signed(signing: &Signing, task_id: &str, body: &str) -> HeaderMap {
+    let timestamp = Timestamp::now().as_second();
+    let message = Message { id: task_id, timestamp, body: body.as_bytes() };
+    let headers = signature::sign(&signing.format, &signing.secret, message).unwrap_or_else(|error| {
+        tracing::error!(%error, "the sandbox cannot sign: the secret");
+        Vec::new()
+    });
+    let parse = |(name, value): (String, String)| {
+        Some((HeaderName::try_from(name).ok()?, HeaderValue::try_from(value).ok()?))
+    };
+    headers.into_iter().filter_map(parse).collect()
 }
 
 /// Where to, what, how many times.

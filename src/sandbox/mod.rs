@@ -26,11 +26,13 @@ mod wire;
 use std::{io, net::TcpListener, sync::Arc};
 
 use actix_web::{App, HttpServer, dev::ServerHandle, web};
+use secrecy::SecretString;
 use tokio::{runtime::Handle, task::JoinHandle};
 use url::Url;
 
 pub use self::ledger::{Callback, CallbackKind, Create, Download, Ledger};
 use self::{provider::Provider, wire::Wire};
+use crate::provider::signature::Format;
 
 /// How the sandbox runs.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,6 +41,15 @@ pub struct Options {
     pub speed: f64,
     /// Fixes task ids and file contents.
     pub seed: u64,
+}
+
+/// How callbacks are signed. `Debug` does not show the secret.
+#[derive(Clone, Debug)]
+pub struct Signing {
+    /// The scheme and its names.
+    pub format: Format,
+    /// What [`signature::sign`](crate::provider::signature::sign) takes.
+    pub secret: SecretString,
 }
 
 /// A running sandbox. Dropping it leaves it running; [`stop`](Sandbox::stop) ends it.
@@ -76,6 +87,11 @@ impl Sandbox {
     /// Where it listens; the `base_url` for a client on the same machine.
     pub fn url(&self) -> Url {
         self.url.clone()
+    }
+
+    /// From now on callbacks are signed.
+    pub fn sign_by(&self, signing: Signing) {
+        self.provider.books().signing = Some(signing);
     }
 
     /// What it has seen so far.

@@ -10,7 +10,7 @@ use tokio::{runtime::Handle, task::JoinHandle, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Options,
+    Options, Signing,
     ledger::{Create, Ledger},
     refusal::Refusal,
     request::{Body, Request},
@@ -33,6 +33,7 @@ pub(super) struct Provider {
 pub(super) struct Books {
     pub(super) tasks: HashMap<String, Task>,
     pub(super) ledger: Ledger,
+    pub(super) signing: Option<Signing>,
     /// How many create calls each job made so far.
     calls: HashMap<Vec<u8>, u32>,
 }

@@ -79,6 +79,41 @@ async fn a_key_is_taken_from_the_moment_it_is_made_until_it_is_revoked() {
 }
 
 #[tokio::test]
+async fn keys_that_follow_each_other_at_once_are_never_mistaken() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = locked(&dir).await;
+    let file = dir.path().join("keys");
+    let list = |key: &str| world.http.get(world.url("/v1/models")).bearer_auth(key);
+    // The file has the same length each time, and the clock of the disk is coarse.
+    for _ in 0..20 {
+        let made = key(&file, "team", &[Scope::Read]);
+        assert_eq!(status(list(&made)).await, 200);
+        KeyFile::revoke(&file, "team").unwrap();
+        let next = key(&file, "team", &[Scope::Read]);
+        assert_eq!((status(list(&made)).await, status(list(&next)).await), (401, 200));
+        KeyFile::revoke(&file, "team").unwrap();
+    }
+    std::fs::remove_file(&file).unwrap();
+    refused(list("rhk_none"), 401, "unauthenticated").await;
+}
+
+#[tokio::test]
+async fn a_key_that_has_expired_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = locked(&dir).await;
+    let file = dir.path().join("keys");
+    let with = |name: &str, expires: &str| {
+        let scopes = [Scope::Read].into();
+        let expires_at = Some(expires.parse().unwrap());
+        KeyFile::create(&file, name, scopes, Timestamp::UNIX_EPOCH, expires_at).unwrap()
+    };
+    let (past, future) = (with("past", "2001-01-01T00:00:00Z"), with("future", "2999-01-01T00:00:00Z"));
+    let list = |key: &str| world.http.get(world.url("/v1/models")).bearer_auth(key);
+    refused(list(past.expose_secret()), 401, "unauthenticated").await;
+    assert_eq!(status(list(future.expose_secret())).await, 200);
+}
+
+#[tokio::test]
 async fn a_key_file_that_breaks_locks_nobody_out() {
     let dir = tempfile::tempdir().unwrap();
     let world = locked(&dir).await;

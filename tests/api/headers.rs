@@ -1,9 +1,15 @@
 //! The headers that keep browsers safe, over every route and method, well or ill.
 
-use reqwest::{Method, Response};
+use jiff::Timestamp;
+use reelhook::{
+    keys::{KeyFile, Scope},
+    provider::signature::Scheme,
+};
+use reqwest::{Method, RequestBuilder, Response};
+use secrecy::ExposeSecret as _;
 use serde_json::Value;
 
-use crate::support::World;
+use crate::support::{World, order};
 
 fn check(answer: &Response, what: &str) {
     let headers = answer.headers();
@@ -49,19 +55,55 @@ async fn every_route_and_method_answers_with_the_protective_headers_and_a_reques
     }
 }
 
+/// Sends it, and holds the answer against the status and the headers.
+async fn answered(request: RequestBuilder, status: u16) {
+    let answer = request.send().await.unwrap();
+    assert_eq!(answer.status(), status, "{answer:?}");
+    check(&answer, &format!("{status}"));
+    assert_eq!(answer.headers()["cache-control"], "no-store", "{status}");
+}
+
+#[tokio::test]
+async fn a_refusal_has_the_protective_headers_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("keys");
+    let key = KeyFile::create(&file, "app", [Scope::Submit].into(), Timestamp::now(), None).unwrap();
+    let world = World::idle(|config| {
+        config.auth.keys_file = Some(file);
+        config.api.rate_limit_per_minute = 2;
+    })
+    .await;
+    let with = |path: &str| world.http.get(world.url(path)).bearer_auth(key.expose_secret());
+    let post = || world.http.post(world.url("/v1/jobs")).bearer_auth(key.expose_secret());
+    answered(world.http.get(world.url("/v1/jobs")), 401).await;
+    answered(with("/v1/jobs"), 403).await;
+    answered(post().json(&"x".repeat(world.config.server.body_limit)), 413).await;
+    answered(post().body("{}"), 415).await;
+    answered(post().json(&order("x")), 429).await;
+}
+
 #[tokio::test]
 async fn the_callback_listener_answers_with_the_protective_headers_too() {
-    let world = World::start().await;
-    for (method, path) in [
-        (Method::GET, "/cb/ping"),
-        (Method::POST, "/cb/ping"),
-        (Method::POST, "/cb/job_1/x"),
-        (Method::GET, "/"),
-    ] {
-        let answer = world.http.request(method.clone(), world.callback_url(path)).send().await.unwrap();
-        check(&answer, &format!("{method} {path}"));
-        assert_eq!(answer.headers()["cache-control"], "no-store");
+    let world = World::idle(|config| {
+        config.callback.signature = Scheme::Kie.into();
+        config.callback.signature_secrets = vec!["a secret".into()];
+        config.callback.miss_limit_per_minute = 6;
+    })
+    .await;
+    let id = world.submit("a bell").await.parse().unwrap();
+    let path = world.server().app().callback_url(id).unwrap().path().to_owned();
+    let to = |method: Method, path: &str| world.http.request(method, world.callback_url(path));
+    for method in [Method::GET, Method::POST] {
+        answered(to(method, "/cb/ping"), 200).await;
     }
+    answered(to(Method::POST, &path).body("{}"), 401).await;
+    answered(to(Method::POST, &path).body("x".repeat(world.config.callback.body_limit + 1)), 413).await;
+    answered(to(Method::POST, &path).header("content-encoding", "gzip").body("x"), 415).await;
+    for method in [Method::GET, Method::HEAD, Method::PUT, Method::DELETE, Method::OPTIONS] {
+        answered(to(method, &path), 404).await;
+    }
+    answered(to(Method::POST, "/cb/job_1/x"), 404).await;
+    answered(to(Method::GET, "/"), 429).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -72,7 +114,19 @@ async fn a_page_allows_its_own_styles_and_media_and_no_script_of_anybody() {
     for path in ["/".to_owned(), format!("/jobs/{id}")] {
         let answer = world.http.get(world.url(&path)).send().await.unwrap();
         let policy = answer.headers()["content-security-policy"].to_str().unwrap().to_owned();
-        assert!(policy.contains("frame-ancestors 'none'") && !policy.contains("unsafe"), "{policy}");
+        for directive in [
+            "default-src 'none'",
+            "script-src 'self'",
+            "form-action 'self'",
+            "frame-ancestors 'none'",
+            "base-uri 'none'",
+            "require-trusted-types-for 'script'",
+        ] {
+            assert!(policy.split("; ").any(|part| part.trim() == directive), "{directive}: {policy}");
+        }
+        assert!(!policy.contains("unsafe"), "{policy}");
+        assert_eq!(answer.headers()["cross-origin-opener-policy"], "same-origin");
+        assert_eq!(answer.headers()["permissions-policy"], "camera=(), microphone=(), geolocation=()");
         let page = answer.text().await.unwrap();
         assert!(!page.contains("<script") && !page.contains("style=") && !page.contains("onload"), "{page}");
         for link in

@@ -94,10 +94,18 @@ fn every_key_without_a_default_can_be_set_to_its_example() {
     let mut sinks = vec!["app", "bus", "lines", "partner", "script"];
     sinks.retain(|name| *name != "bus" || cfg!(feature = "nats"));
     assert_eq!(loaded.config.sinks.keys().collect::<Vec<_>>(), sinks);
-    // What is for a bucket or a database does nothing beside a folder, and says so.
+    // What is for a signature, a bucket or a database does nothing without one, and says so.
     let idle: Vec<_> = loaded.warnings.iter().map(|warning| &*warning.key).collect();
-    let of_others =
-        ["storage.endpoint", "storage.region", "storage.credentials", "store.direct_url", "store.password"];
+    let of_others = [
+        "callback.signature_header",
+        "callback.signature_timestamp_header",
+        "callback.signature_prefix",
+        "storage.endpoint",
+        "storage.region",
+        "storage.credentials",
+        "store.direct_url",
+        "store.password",
+    ];
     assert_eq!(idle, of_others, "{:#?}", loaded.warnings);
 }
 
@@ -107,10 +115,12 @@ fn every_key_can_be_set_by_its_variable_and_by_its_flag() {
     let example = example_without_files();
     let (_, sinks) = example.split_once("[sinks.app]").unwrap();
     let (sinks, _) = sinks.split_once("[storage]").unwrap();
-    // One key alone makes no sink.
-    let others = |key: &str| match key.starts_with("sinks.") {
-        true => Setup::with(&format!("[sinks.app]{sinks}")),
-        false => Setup::new(),
+    // One key alone makes no sink, and half a pair no certificate.
+    let others = |key: &str| match key.rsplit_once('.') {
+        Some((section, "tls_cert")) => Setup::with(&format!("{section}.tls_key = \"a.key\"")),
+        Some((section, "tls_key")) => Setup::with(&format!("{section}.tls_cert = \"a.crt\"")),
+        _ if key.starts_with("sinks.") => Setup::with(&format!("[sinks.app]{sinks}")),
+        _ => Setup::new(),
     };
     let of_this_build = |key: &&str| match *key {
         "otel.endpoint" => cfg!(feature = "otel"),

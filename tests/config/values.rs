@@ -34,6 +34,10 @@ fn a_value_of_the_wrong_type_or_form_is_named_with_what_it_must_be() {
         ("upstream.mapping.status = [1]", "upstream.mapping.status", "a list of texts"),
         ("upstream.mapping.status = [\"state\"]", "upstream.mapping.status", "JSON pointer"),
         ("callback.signature = \"hmac\"", "callback.signature", "\"standard-webhooks\""),
+        ("callback.signature_header = \"a header\"", "callback.signature_header", "is no name of a header"),
+        ("callback.miss_limit_per_minute = 0", "callback.miss_limit_per_minute", "from 1 to"),
+        ("server.tls_cert = \"a.crt\"", "server.tls_cert", "needs `server.tls_key`"),
+        ("callback.tls_key = \"a.key\"", "callback.tls_key", "needs `callback.tls_cert`"),
         ("poll.jitter = 1.01", "poll.jitter", "from 0 to 1"),
         ("poll.jitter = nan", "poll.jitter", "from 0 to 1"),
         ("download.attempts = -1", "download.attempts", "from 1 to 100"),
@@ -134,6 +138,34 @@ fn values_that_contradict_each_other_are_named_both() {
 }
 
 #[test]
+fn the_signatures_of_a_provider_are_configured_whole_or_not_at_all() {
+    let with = |scheme: &str, secret: &str| {
+        Setup::new().flag("callback.signature", scheme).flag("callback.signature_secrets", secret)
+    };
+    for scheme in ["kie", "timestamped-body", "stripe"] {
+        let config = with(scheme, "webhook_secret").load().config.callback;
+        assert_eq!((config.signature.scheme.to_string().as_str(), config.signature.header), (scheme, None));
+    }
+    for scheme in ["body", "shared-secret"] {
+        let problem = with(scheme, "webhook_secret").only_problem();
+        assert!(
+            problem.starts_with("callback.signature_header (") && problem.contains("must name"),
+            "{problem}"
+        );
+        let named = with(scheme, "webhook_secret").flag("callback.signature_header", "X-Proof").load().config;
+        assert_eq!(named.callback.signature.header.as_deref(), Some("x-proof"));
+    }
+    for (scheme, secret) in [("standard-webhooks", "whsec_!"), ("fal", "webhook_secret")] {
+        let problem = with(scheme, secret).only_problem();
+        let start = "callback.signature_secrets (flag): holds a secret, number 1, that cannot be used: ";
+        assert!(problem.starts_with(start) && !problem.contains(secret), "{problem}");
+    }
+    let set = "{ \"keys\": [\n  { \"kty\": \"OKP\", \"crv\": \"Ed25519\", \"x\": \"A6EHv_POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg\" }\n] }\n";
+    let from_file = Setup::with("callback.signature = \"fal\"\ncallback.signature_secrets_file = \"jwks\"");
+    assert_eq!(from_file.private("jwks", set).load().config.callback.signature_secrets.len(), 1);
+}
+
+#[test]
 fn two_listeners_may_both_let_the_system_choose_the_port() {
     let setup = Setup::with("server.listen = \"127.0.0.1:0\"\ncallback.listen = \"127.0.0.1:0\"");
     assert!(setup.try_load().is_ok());
@@ -194,6 +226,8 @@ fn what_deserves_a_look_is_a_warning_and_no_problem() {
         ("upstream.base_url", "http://127.0.0.1:9", "upstream.base_url", None),
         ("egress.allow", "0.0.0.0/0", "egress.allow", Some("allows every address")),
         ("callback.signature_secrets", "whsec_x", "callback.signature_secrets", Some("has no effect")),
+        ("callback.signature_header", "X-Proof", "callback.signature_header", Some("has no effect")),
+        ("callback.signature_prefix", "v0=", "callback.signature_prefix", Some("has no effect")),
         ("log.level", "info", "upstream.api_key", Some("is not set")),
     ];
     for (key, value, about, part) in cases {

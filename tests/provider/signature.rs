@@ -1,7 +1,7 @@
-//! Signatures: published vectors, everything that must fail, and another implementation as the judge.
+//! Standard Webhooks: published vectors, everything that must fail, and another implementation as the judge.
 
 use proptest::prelude::*;
-use reelhook::provider::signature::{Forged, Scheme, check_secret, delivery_id, sign, verify};
+use reelhook::provider::signature::{self, Forged, Message, Scheme, delivery_id, verify};
 use secrecy::SecretString;
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -45,7 +45,8 @@ impl Sent {
             "-signature" => self.signature.clone(),
             _ => None,
         };
-        let verified = verify(Scheme::StandardWebhooks, &keys(&self.secrets), header, &self.body, self.now)?;
+        let format = Scheme::StandardWebhooks.into();
+        let verified = verify(&format, &keys(&self.secrets), header, &self.body, self.now)?;
         assert_eq!(verified.body(), self.body);
         assert!(verified.covers_body());
         Ok(())
@@ -54,6 +55,23 @@ impl Sent {
     fn signed(signature: &str) -> Self {
         Self { signature: Some(signature.into()), ..sent() }
     }
+}
+
+/// What a sender with this secret writes into `webhook-signature`.
+fn sign(
+    secret: &SecretString,
+    id: &str,
+    timestamp: i64,
+    body: &[u8],
+) -> Result<String, signature::BadSecret> {
+    let headers = signature::sign(&Scheme::StandardWebhooks.into(), secret, Message { id, timestamp, body })?;
+    let (name, signature) = headers.into_iter().next_back().unwrap();
+    assert_eq!(name, "webhook-signature");
+    Ok(signature)
+}
+
+fn check_secret(secret: &SecretString) -> Result<(), signature::BadSecret> {
+    signature::check_secret(Scheme::StandardWebhooks, secret)
 }
 
 fn keys(secrets: &[&str]) -> Vec<SecretString> {
@@ -82,16 +100,39 @@ fn any_of_several_secrets_and_signatures_may_match() {
 }
 
 #[test]
+fn a_list_of_signatures_is_looked_at_no_further_than_a_sender_has_secrets() {
+    let after = |others: usize| Sent::signed(&("v1,AAAA ".repeat(others) + V1)).verify();
+    assert_eq!((after(15), after(16)), (Ok(()), Err(Forged::NoMatch)));
+}
+
+#[test]
+fn under_a_signature_only_the_signed_id_tells_deliveries_apart() {
+    let older = |name: &str| match name {
+        "svix-id" => Some("signed".to_owned()),
+        "svix-signature" => Some(V1.to_owned()),
+        "webhook-id" | "x-webhook-id" => Some("anything".to_owned()),
+        _ => None,
+    };
+    assert_eq!(delivery_id(Scheme::StandardWebhooks, older).as_deref(), Some("signed"));
+    for scheme in
+        Scheme::ALL.into_iter().filter(|scheme| !matches!(scheme, Scheme::None | Scheme::StandardWebhooks))
+    {
+        assert_eq!(delivery_id(scheme, older), None, "{scheme}: known by its body");
+    }
+}
+
+#[test]
 fn a_secret_without_its_prefix_is_the_same_secret() {
     assert_eq!(Sent { secrets: vec!["MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"], ..sent() }.verify(), Ok(()));
 }
 
 #[test]
 fn a_missing_header_fails() {
-    assert_eq!(Sent { id: None, ..sent() }.verify(), Err(Forged::MissingHeader("webhook-id")));
-    assert_eq!(Sent { id: Some(""), ..sent() }.verify(), Err(Forged::MissingHeader("webhook-id")));
-    assert_eq!(Sent { timestamp: None, ..sent() }.verify(), Err(Forged::MissingHeader("webhook-timestamp")));
-    assert_eq!(Sent { signature: None, ..sent() }.verify(), Err(Forged::MissingHeader("webhook-signature")));
+    let missing = |name: &str| Err(Forged::MissingHeader(name.to_owned()));
+    assert_eq!(Sent { id: None, ..sent() }.verify(), missing("webhook-id"));
+    assert_eq!(Sent { id: Some(""), ..sent() }.verify(), missing("webhook-id"));
+    assert_eq!(Sent { timestamp: None, ..sent() }.verify(), missing("webhook-timestamp"));
+    assert_eq!(Sent { signature: None, ..sent() }.verify(), missing("webhook-signature"));
 }
 
 #[test]
@@ -154,17 +195,19 @@ fn one_changed_byte_anywhere_fails() {
 
 #[test]
 fn the_scheme_none_lets_every_body_pass_and_proves_nothing() {
-    let verified = verify(Scheme::None, &[], |_| None, b"anything", NOW).unwrap();
+    let verified = verify(&Scheme::None.into(), &[], |_| None, b"anything", NOW).unwrap();
     assert_eq!(verified.body(), b"anything");
     assert!(!verified.covers_body());
 }
 
 #[test]
 fn schemes_are_known_by_the_names_of_the_configuration() {
-    for (name, scheme) in [("none", Scheme::None), ("standard-webhooks", Scheme::StandardWebhooks)] {
+    let names = "none standard-webhooks kie timestamped-body stripe body shared-secret fal";
+    assert_eq!(Scheme::ALL.map(|scheme| scheme.to_string()).join(" "), names);
+    for scheme in Scheme::ALL {
+        let name = scheme.to_string();
         assert_eq!(name.parse(), Ok(scheme));
-        assert_eq!(scheme.to_string(), name);
-        assert_eq!(serde_json::to_value(scheme).unwrap(), name);
+        assert_eq!(serde_json::to_value(scheme).unwrap(), name.as_str());
         assert_eq!(serde_json::from_value::<Scheme>(name.into()).unwrap(), scheme);
     }
     let error = "stripes".parse::<Scheme>().unwrap_err().to_string();
@@ -176,12 +219,12 @@ fn a_delivery_is_known_by_a_header_of_usable_length() {
     let with = |name: &'static str, value: &'static str| {
         move |asked: &str| (asked == name).then(|| value.to_owned())
     };
-    assert_eq!(delivery_id(with("webhook-id", "msg_1")).as_deref(), Some("msg_1"));
-    assert_eq!(delivery_id(with("x-webhook-id", "w-1")).as_deref(), Some("w-1"));
-    assert_eq!(delivery_id(|_| None), None);
-    assert_eq!(delivery_id(with("webhook-id", "")), None);
+    assert_eq!(delivery_id(Scheme::None, with("webhook-id", "msg_1")).as_deref(), Some("msg_1"));
+    assert_eq!(delivery_id(Scheme::None, with("x-webhook-id", "w-1")).as_deref(), Some("w-1"));
+    assert_eq!(delivery_id(Scheme::None, |_| None), None);
+    assert_eq!(delivery_id(Scheme::None, with("webhook-id", "")), None);
     assert_eq!(
-        delivery_id(|_| Some("i".repeat(129))),
+        delivery_id(Scheme::None, |_| Some("i".repeat(129))),
         None,
         "a header of any length would be a key of any length"
     );
@@ -200,7 +243,7 @@ proptest! {
             "webhook-signature" => Some(theirs.clone()),
             _ => None,
         };
-        prop_assert!(verify(Scheme::StandardWebhooks, &[secret], header, body.as_bytes(), time).is_ok());
+        prop_assert!(verify(&Scheme::StandardWebhooks.into(), &[secret], header, body.as_bytes(), time).is_ok());
     }
 
     #[test]
@@ -210,7 +253,7 @@ proptest! {
             "webhook-timestamp" => Some(time.clone()),
             _ => Some(signature.clone()),
         };
-        let verdict = verify(Scheme::StandardWebhooks, &[secret.into()], header, BODY, now);
+        let verdict = verify(&Scheme::StandardWebhooks.into(), &[secret.into()], header, BODY, now);
         prop_assert!(verdict.is_err());
     }
 }

@@ -20,8 +20,8 @@ use futures_util::future::LocalBoxFuture;
 use reelhook::{
     clock::Clock,
     config::Config,
-    inbound::{Context, Feed, Keys},
-    outbound::{archive::Archive, egress::Guard},
+    inbound::{Context, Feed, Keys, Limits},
+    outbound::{archive::Archive, deliver::Sinks, egress::Guard},
     sandbox::{self, Options, Sandbox},
     server::{Listeners, Server},
 };
@@ -112,12 +112,23 @@ async fn start(dir: &TempDir, adjust: impl FnOnce(&mut Config)) -> (Server, Sand
     let (archive, keys) = (Archive::open(&config.storage).await.expect("an archive"), Keys::load(&config));
     let server = Server::start(config, Clock::system(), listeners).await.expect("a server");
     let stop = CancellationToken::new();
+    let (config, guard) = (server.app().config(), Guard::new(server.app().config().egress.allow.clone()));
+    let kept = server.app().delivery_secret().await.expect("a secret");
+    let sinks = Sinks::new(config, &kept, guard.clone(), server.app().clock().clone()).expect("sinks");
     let context = Context {
         app: Arc::clone(server.app()),
         archive: Arc::new(archive),
         backup: None,
         keys: keys.expect("no keys"),
-        guard: Guard::new(server.app().config().egress.allow.clone()),
+        guard,
+        sinks: Arc::new(sinks),
+        // Every input is a callback, and what is asked about is not how many there may be.
+        limits: Limits::new(&reelhook::config::Callback {
+            rate_limit_per_minute: u32::MAX,
+            miss_limit_per_minute: u32::MAX,
+            ..config.callback.clone()
+        }),
+        certificates: Arc::default(),
         feed: Feed::start(Arc::clone(server.app()), stop.clone()),
         stop,
         ready: Arc::new(AtomicBool::new(true)),
