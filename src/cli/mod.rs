@@ -10,6 +10,7 @@ mod config;
 mod db;
 mod deliveries;
 mod dev;
+mod doctor;
 mod document;
 mod download;
 mod events;
@@ -26,6 +27,7 @@ mod openapi;
 mod output;
 mod page;
 mod progress;
+mod reload;
 mod sandbox;
 mod serve;
 mod sinks;
@@ -86,6 +88,8 @@ enum Command {
     Trigger(trigger::Args),
     /// Show whether the server is well, and its figures
     Status(status::Args),
+    /// Look whether everything works that the server needs, and say what to do; nothing is spent
+    Doctor(doctor::Args),
     /// Make, list and revoke API keys
     Keys(keys::Args),
     /// Make, check and show the configuration
@@ -136,6 +140,7 @@ async fn run(cli: Cli, output: &Output) -> Result<(), Failure> {
         Command::Sinks(args) => sinks::run(args, connection, output).await,
         Command::Trigger(args) => trigger::run(args, connection, output).await,
         Command::Status(args) => status::run(args, connection, output).await,
+        Command::Doctor(args) => doctor::run(args, connection, output).await,
         Command::Keys(args) => keys::run(args, output),
         Command::Config(args) => config::run(args, output),
         Command::Db(args) => db::run(args, output),

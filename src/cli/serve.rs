@@ -1,6 +1,6 @@
 //! `reelhook serve`: the server.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{io, net::SocketAddr, path::PathBuf, pin::pin};
 
 use reelhook::{
     clock::Clock,
@@ -15,6 +15,7 @@ use super::{
     config::{load_with, warnings},
     exit::{Exit, Failure},
     output::Output,
+    reload::Reloader,
     supervisor::Supervisor,
 };
 
@@ -38,7 +39,8 @@ pub(crate) async fn run(args: Args, _output: &Output) -> Result<(), Failure> {
     let flags = [("server.listen", args.listen), ("callback.listen", args.callback_listen)];
     let overrides =
         flags.into_iter().filter_map(|(key, address)| Some((key.to_owned(), address?.to_string()))).collect();
-    let loaded = load_with(LoadOptions { path: args.config, overrides, ..LoadOptions::from_process() })?;
+    let options = LoadOptions { path: args.config, overrides, ..LoadOptions::from_process() };
+    let loaded = load_with(&options)?;
     log(&loaded.config)?;
     for warning in warnings(&loaded) {
         tracing::warn!("{warning}");
@@ -48,9 +50,18 @@ pub(crate) async fn run(args: Args, _output: &Output) -> Result<(), Failure> {
         refuse_database(&loaded.config)?;
         hold_restored(&loaded.config, &Clock::system()).await.map_err(failure)?;
     }
+    // From here on: the usual answer to this signal is to end.
+    let mut hangup = signal(SignalKind::hangup()).map_err(no_signals)?;
+    let mut reloader = Reloader::new(options, &loaded);
     let server = start(loaded.config, listeners).await?;
     let supervisor = Supervisor::ready(server.app());
-    until_told_to_end().await?;
+    let mut end = pin!(until_told_to_end());
+    loop {
+        tokio::select! {
+            ended = &mut end => break ended?,
+            _ = hangup.recv() => reloader.reload(&server, &supervisor).await,
+        }
+    }
     supervisor.stopping();
     server.stop().await;
     Ok(())
@@ -86,9 +97,12 @@ pub(crate) fn failure(error: StartError) -> Failure {
     Failure::new(exit, error.to_string())
 }
 
+fn no_signals(error: io::Error) -> Failure {
+    Failure::new(Exit::Failure, format!("cannot wait for a signal: {error}"))
+}
+
 /// Waits for Ctrl-C or SIGTERM.
 pub(crate) async fn until_told_to_end() -> Result<(), Failure> {
-    let no_signals = |error| Failure::new(Exit::Failure, format!("cannot wait for a signal: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
     tokio::select! {
         interrupted = tokio::signal::ctrl_c() => interrupted.map_err(no_signals),

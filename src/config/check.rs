@@ -29,6 +29,8 @@ pub(super) struct Checker<'a> {
     pub(super) origins: BTreeMap<String, Origin>,
     pub(super) problems: Vec<Problem>,
     pub(super) warnings: Vec<Problem>,
+    /// Of secrets, by key: whether one changed is not to be told by what may be shown.
+    pub(super) digests: BTreeMap<String, [u8; 32]>,
 }
 
 impl<'a> Checker<'a> {
@@ -38,7 +40,7 @@ impl<'a> Checker<'a> {
         origins: BTreeMap<String, Origin>,
         problems: Vec<Problem>,
     ) -> Self {
-        Self { cwd, credentials, origins, problems, warnings: Vec::new() }
+        Self { cwd, credentials, origins, problems, warnings: Vec::new(), digests: BTreeMap::new() }
     }
 
     pub(super) fn problem(&mut self, key: &str, message: impl Into<String>) {
@@ -287,6 +289,8 @@ fn database(c: &mut Checker<'_>, f: &file::Store) -> Option<Database> {
                        (`cargo install reelhook --features postgres`), or write `sled:./folder`";
         return c.reject("store.url", message);
     }
+    c.note_secret("store.url", &f.url);
+    c.note_secret("store.direct_url", f.direct_url.as_deref().unwrap_or_default());
     let url = c.database_url("store.url", &f.url)?;
     let direct_url = f.direct_url.as_ref().and_then(|url| c.database_url("store.direct_url", url));
     Some(Database { url, direct_url, password, connections })

@@ -14,10 +14,12 @@ use crate::lifecycle::EventKind;
 use crate::provider::{models::Pricing, reply::Mapping, signature::Scheme};
 
 mod check;
+mod document;
 mod file;
 mod load;
 mod presets;
 mod relations;
+mod reload;
 mod report;
 mod schema;
 mod secrets;
@@ -25,8 +27,10 @@ mod sinks;
 mod sources;
 mod value;
 
+pub use document::json_schema;
 pub use load::{LoadOptions, Loaded, load};
 pub use presets::DEV_API_KEY;
+pub use reload::{InForce, Reload};
 pub use report::{ConfigError, Origin, Problem};
 pub use schema::{EXAMPLE, keys};
 

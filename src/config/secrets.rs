@@ -7,6 +7,7 @@ use std::{
 };
 
 use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest as _, Sha256};
 
 use super::{check::Checker, report::Origin};
 
@@ -28,6 +29,7 @@ impl Checker<'_> {
         if is_blank(&secret) {
             self.problem(key, "is empty: give it a value or remove it");
         }
+        self.note_secret(key, secret.expose_secret());
         Some(secret)
     }
 
@@ -49,7 +51,16 @@ impl Checker<'_> {
         if secrets.iter().any(is_blank) {
             self.problem(key, "holds an empty secret: give it a value or remove it");
         }
+        if !secrets.is_empty() {
+            let all: Vec<&str> = secrets.iter().map(ExposeSecret::expose_secret).collect();
+            self.note_secret(key, &all.join("\n"));
+        }
         secrets
+    }
+
+    /// Notes what a secret is, without keeping it.
+    pub(super) fn note_secret(&mut self, key: &str, secret: &str) {
+        self.digests.insert(key.to_owned(), Sha256::digest(secret).into());
     }
 
     /// What the secret's file or credential holds; that several are given is a problem, as nobody can tell which counts.

@@ -6,6 +6,7 @@ use actix_web::{
     web::{self, Bytes, Data, Payload, ServiceConfig},
 };
 use metrics::counter;
+use serde::Deserialize;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -17,6 +18,12 @@ use crate::{
 };
 
 const OK: &[u8] = b"{\"ok\":true}";
+
+/// What a ping may ask.
+#[derive(Deserialize)]
+struct Challenge {
+    challenge: String,
+}
 
 /// Puts the callback listener's routes into an actix application, whose data must hold a [`Context`].
 pub fn callback(config: &mut ServiceConfig) {
@@ -33,11 +40,17 @@ pub fn callback(config: &mut ServiceConfig) {
     config.default_service(web::to(nothing));
 }
 
-/// Tells an operator that the public address leads here. A body is read as a callback's is, and means nothing.
+/// Tells an operator that the public address leads here. A body is read as a callback's is; a challenge in it is answered
+/// with what only this server can say.
 async fn ping(request: HttpRequest, payload: Payload, context: Data<Context>) -> HttpResponse {
     let limit = context.app.config().callback.body_limit;
     match body::read(request.headers(), &mut payload.into_inner(), limit).await {
-        Ok(_) => ok(),
+        Ok(body) => match serde_json::from_slice::<Challenge>(&body) {
+            Ok(Challenge { challenge }) => {
+                respond(json!({ "ok": true, "proof": context.app.proof(&challenge) }).to_string().into())
+            }
+            Err(_) => ok(),
+        },
         Err(fault) => refuse(&fault.into()),
     }
 }
@@ -69,7 +82,8 @@ async fn arrive(
     context: &Context,
     id: JobId,
 ) -> Result<HttpResponse, Problem> {
-    let settings = &context.app.config().callback;
+    let config = context.app.config();
+    let settings = &config.callback;
     let header = |name: &str| Some(request.headers().get(name)?.to_str().ok()?.to_owned());
     let read = body::read(request.headers(), &mut payload.into_inner(), settings.body_limit).await;
     let (body, mut refused, mut answer) = match read {

@@ -10,6 +10,7 @@ mod callbacks;
 mod conditional;
 mod decisions;
 mod deliveries;
+mod doctor;
 mod dropin;
 mod events;
 mod feed;
@@ -51,6 +52,8 @@ pub use routes::api;
 
 use crate::{
     app::App,
+    doctor::Doctor,
+    live::Live,
     outbound::{archive::Archive, deliver::Sinks, egress::Guard},
 };
 
@@ -63,9 +66,11 @@ pub struct Context {
     /// Which URLs of jobs may be called.
     pub guard: Guard,
     /// Who is told.
-    pub sinks: Arc<Sinks>,
+    pub sinks: Arc<Live<Sinks>>,
     /// Who may do what.
-    pub keys: Keys,
+    pub keys: Arc<Live<Keys>>,
+    /// Who looks whether all is well.
+    pub doctor: Doctor,
     /// The event log, read once for all who follow it.
     pub feed: Feed,
     /// Cancelled when the process is about to stop: streams and waits end, new jobs are refused.

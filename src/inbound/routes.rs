@@ -9,7 +9,7 @@ use actix_web::{
 
 use super::{
     auth::{self, Access},
-    callbacks, decisions, deliveries, dropin, events, files, health, jobs, metrics, openapi, pages, problem,
+    callbacks, decisions, deliveries, doctor, dropin, events, files, health, jobs, metrics, openapi, pages, problem,
     sinks, stats,
 };
 use crate::keys::Scope;
@@ -47,6 +47,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         get("/v1/sinks/secret", Key(Admin), sinks::secret),
         post("/v1/sinks/{name}/test", Key(Operate), sinks::test),
         post("/v1/sinks/{name}/recover", Key(Operate), sinks::recover),
+        post("/v1/doctor", Key(Operate), doctor::examine),
         get("/v1/stats", Key(Read), stats::stats),
         get("/v1/models", Key(Read), stats::models),
         post("/api/v1/videos/generations", Key(Submit), dropin::submit),

@@ -10,6 +10,7 @@
 
 mod folders;
 mod lock;
+mod probe;
 mod writeback;
 
 use std::{

@@ -28,6 +28,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use import::import;
 
+pub use open::probe;
+
 use self::{
     beat::Log,
     board::Board,
@@ -184,6 +186,11 @@ impl Store for PostgresStore {
     /// The database shows nothing that is not durable.
     async fn barrier(&self) -> Result<(), StoreError> {
         if self.link.is_closed() { Err(StoreError::Unavailable("it is closed".to_owned())) } else { Ok(()) }
+    }
+
+    async fn probe(&self) -> Result<(), StoreError> {
+        self.link.ask(open::PROBE).await?;
+        Ok(())
     }
 
     async fn counts(&self) -> Result<Counts, StoreError> {
