@@ -272,6 +272,9 @@ fn is_database(url: &str) -> bool {
 }
 
 fn database(c: &mut Checker<'_>, f: &file::Store) -> Option<Database> {
+    // They may hold passwords, which are not shown.
+    c.note_secret("store.url", &f.url);
+    c.note_secret("store.direct_url", f.direct_url.as_deref().unwrap_or_default());
     let connections = c.integer("store.connections", f.connections, 2..=1_000);
     let password = c.secret("store.password", &f.password, &f.password_file);
     if !is_database(&f.url) {
@@ -289,8 +292,6 @@ fn database(c: &mut Checker<'_>, f: &file::Store) -> Option<Database> {
                        (`cargo install reelhook --features postgres`), or write `sled:./folder`";
         return c.reject("store.url", message);
     }
-    c.note_secret("store.url", &f.url);
-    c.note_secret("store.direct_url", f.direct_url.as_deref().unwrap_or_default());
     let url = c.database_url("store.url", &f.url)?;
     let direct_url = f.direct_url.as_ref().and_then(|url| c.database_url("store.direct_url", url));
     Some(Database { url, direct_url, password, connections })

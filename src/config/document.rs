@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::schema::{Key, Kind, Schema};
 
-/// As `500ms`, `2h 30m`, `0`.
-const DURATION: &str = r"^\s*(0|([0-9]+([.,][0-9]+)?\s*[A-Za-zµ]+\s*)+)$";
+/// As `500ms`, `2h 30m`, `PT5M`, `0`.
+const DURATION: &str = r"^\s*(0|[Pp][0-9A-Za-z.]+|([0-9]+([.,][0-9]+)?\s*[A-Za-zµ]+\s*)+)$";
 /// As `512KiB`, `2 GB`, `1048576`.
 const SIZE: &str = r"^\s*[0-9]+(\.[0-9]+)?\s*([kKmMgGtTpPeE]?[iI]?[bB]?)\s*$";
 

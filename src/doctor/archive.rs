@@ -71,3 +71,27 @@ async fn average(store: &dyn Store) -> Option<u64> {
     let sizes: Vec<u64> = jobs.iter().flat_map(|job| job.files().map(|file| file.bytes)).collect();
     sizes.iter().sum::<u64>().checked_div(sizes.len() as u64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{disk::Role, doctor::Verdict};
+
+    #[test]
+    fn room_is_told_in_videos_of_the_average_size_and_few_are_no_reserve() {
+        let free = 21 << 30;
+        let report = disk::Report {
+            role: Role::Archive,
+            free: Some(free),
+            min_free: 1 << 30,
+            no_new_work: None,
+            no_writes: None,
+        };
+        let judged = |average| judge(&report, average);
+        assert_eq!(judged(Some(1 << 30)).verdict, Verdict::Ok);
+        assert!(judged(Some(1 << 30)).detail.contains("room for 20 videos"));
+        assert_eq!(judged(Some((1 << 30) + (1 << 26))).verdict, Verdict::Warning);
+        assert_eq!(judged(None).verdict, Verdict::Ok);
+        assert_eq!(judged(Some(0)).verdict, Verdict::Ok, "nothing is divided by no bytes");
+    }
+}

@@ -10,6 +10,8 @@ use tempfile::TempDir;
 mod any_input;
 mod defaults;
 mod layers;
+mod reload;
+mod schema;
 mod secrets;
 mod sinks;
 mod values;

@@ -249,6 +249,12 @@ impl Process {
         until(&self.http, &self.url(&format!("/v1/jobs/{id}")), so).await
     }
 
+    /// Sends it a signal, `HUP` for example.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([format!("-{name}"), self.child.id().to_string()]).status();
+        assert!(sent.unwrap().success());
+    }
+
     /// Waits for it to end by itself.
     pub async fn ended(mut self) -> ExitStatus {
         self.ended_within(PATIENCE).await.expect("it goes on")
