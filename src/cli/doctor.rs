@@ -81,9 +81,12 @@ fn configuration(loaded: &Loaded) -> Vec<Check> {
         Origin::File { path, .. } => Some(path.display().to_string()),
         _ => None,
     });
-    let elsewhere = set.iter().filter(|(_, origin)| !matches!(origin, Origin::File { .. })).count();
-    let file = file.unwrap_or_else(|| "no file".to_owned());
-    let detail = format!("is good: {} keys are set, by {file} and {elsewhere} from elsewhere", set.len());
+    let in_file = set.iter().filter(|(_, origin)| matches!(origin, Origin::File { .. })).count();
+    let by_file = file.map(|file| format!("{in_file} keys are set by {file}"));
+    let elsewhere = (set.len() > in_file).then(|| format!("{} elsewhere", set.len() - in_file));
+    let said: Vec<String> = by_file.into_iter().chain(elsewhere).collect();
+    let said = if said.is_empty() { "every key has its default".to_owned() } else { said.join(", ") };
+    let detail = format!("is good: {said}; `reelhook config show --origin` shows which");
     let warnings = warnings(loaded);
     // The public URL has a check of its own, which says more.
     let others = warnings.iter().filter(|warning| warning.key != "callback.public_url");

@@ -1,7 +1,6 @@
 //! The JSON Schema of the configuration, by a validator of somebody else's.
 
 use std::{
-    fs,
     path::PathBuf,
     process::{Command, Stdio},
 };
@@ -91,6 +90,5 @@ fn each_key_says_what_it_means_what_it_is_worth_and_whether_it_is_reloaded() {
     let sink = &schema["properties"]["sinks"]["additionalProperties"];
     assert_eq!(sink["properties"]["secret"]["x-reloadable"], true);
     assert_eq!(sink["properties"]["events"]["x-reloadable"], false);
-    let text = schema.to_string();
-    assert!(!fs::read_to_string("config.example.toml").unwrap().is_empty() && !text.contains("↻"));
+    assert!(!schema.to_string().contains('↻'), "the list of keys is no description");
 }

@@ -49,7 +49,7 @@ async fn with_a_server_it_is_the_server_that_looks() {
     let document = run.await.unwrap();
     assert_eq!(document["ok"], true, "{document:#}");
     assert_eq!(check(&document, "api_key").0, "ok", "by the server's configuration, not by the one here");
-    assert!(check(&document, "config").1.contains("2 keys are set, by reelhook.toml"));
+    assert!(check(&document, "config").1.contains("2 keys are set by reelhook.toml;"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
