@@ -17,6 +17,7 @@ use super::{
     file::{self, File},
     relations,
     report::{Origin, Problem},
+    secrets::Digest,
     sinks,
     value::{DAY, HOUR, MILLISECOND, MINUTE, SECOND},
 };
@@ -30,7 +31,7 @@ pub(super) struct Checker<'a> {
     pub(super) problems: Vec<Problem>,
     pub(super) warnings: Vec<Problem>,
     /// Of secrets, by key: whether one changed is not to be told by what may be shown.
-    pub(super) digests: BTreeMap<String, [u8; 32]>,
+    pub(super) digests: BTreeMap<String, Digest>,
 }
 
 impl<'a> Checker<'a> {

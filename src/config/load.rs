@@ -12,6 +12,7 @@ use super::{
     file::File,
     report::{ConfigError, Origin, Problem},
     schema::{EXAMPLE, Key, Schema},
+    secrets::Digest,
     sources::{Entry, Layers},
 };
 
@@ -72,7 +73,7 @@ pub struct Loaded {
     /// Where each key got its value from, unless that is the default.
     origins: BTreeMap<String, Origin>,
     typed: File,
-    digests: BTreeMap<String, [u8; 32]>,
+    digests: BTreeMap<String, Digest>,
 }
 
 impl Loaded {
@@ -91,15 +92,13 @@ impl Loaded {
     }
 
     /// Of each key that has a value: what may be shown of it, and the digest of a secret.
-    pub(super) fn values(&self) -> BTreeMap<String, (String, Option<[u8; 32]>)> {
-        let shown = self.shown();
-        let secrets = self
-            .digests
-            .keys()
-            .filter(|key| !shown.contains_key(*key))
-            .map(|key| (key.clone(), String::new()));
-        let all = shown.clone().into_iter().chain(secrets);
-        all.map(|(key, value)| (key.clone(), (value, self.digests.get(&key).copied()))).collect()
+    pub(super) fn values(&self) -> BTreeMap<String, (String, Option<Digest>)> {
+        let shown = self.shown().into_iter();
+        let mut values: BTreeMap<_, _> = shown.map(|(key, value)| (key, (value, None))).collect();
+        for (key, digest) in &self.digests {
+            values.entry(key.clone()).or_default().1 = Some(*digest);
+        }
+        values
     }
 
     fn shown(&self) -> BTreeMap<String, String> {

@@ -1,13 +1,18 @@
 //! What a running server takes over of a configuration that is read again. `config.example.toml` says of which keys; a test
 //! holds [`with_fixed`] to it.
 
-use std::{collections::BTreeMap, mem::discriminant, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem::discriminant,
+    path::Path,
+};
 
 use super::{
     Api, Callback, Config, ConfigError, Delivery, Download, Loaded, Log, Server, Sink, Upstream,
     check::Checker,
     relations,
     schema::{Schema, sink_key},
+    secrets::Digest,
 };
 
 /// What a running server goes by.
@@ -15,7 +20,7 @@ use super::{
 pub struct InForce {
     config: Config,
     /// By key: the value as it may be shown, and the digest of a secret.
-    values: BTreeMap<String, (String, Option<[u8; 32]>)>,
+    values: BTreeMap<String, (String, Option<Digest>)>,
 }
 
 /// What became of a configuration that was read again.
@@ -54,7 +59,7 @@ impl InForce {
             return Err(ConfigError { problems: checker.problems });
         }
         let mut values = next.values();
-        let names: Vec<String> = self.values.keys().chain(values.keys()).cloned().collect();
+        let names: BTreeSet<String> = self.values.keys().chain(values.keys()).cloned().collect();
         let (mut changed, mut waiting) = (Vec::new(), Vec::new());
         for name in names {
             let (old, new) = (self.values.get(&name), values.get(&name));
@@ -70,11 +75,6 @@ impl InForce {
                 };
                 waiting.push(name);
             }
-        }
-        // A key that only one of them has was listed once, one that both have twice.
-        for names in [&mut changed, &mut waiting] {
-            names.sort();
-            names.dedup();
         }
         Ok(Reload { in_force: Self { config, values }, changed, waiting })
     }
