@@ -269,7 +269,9 @@ pub(super) fn leaves(text: &str) -> Result<Vec<Leaf>, Vec<SyntaxError>> {
     };
     let (spans, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
-        return Err(errors.into_iter().map(syntax).collect());
+        let mut errors: Vec<SyntaxError> = errors.into_iter().map(syntax).collect();
+        errors.dedup_by_key(|error| error.line); // what comes of the first of a line says nothing more
+        return Err(errors);
     }
     let values: toml::Table = toml::from_str(text).map_err(|error| vec![syntax(error)])?;
     let mut found = Vec::new();

@@ -9,8 +9,8 @@ use actix_web::{
 
 use super::{
     auth::{self, Access},
-    callbacks, decisions, deliveries, doctor, dropin, events, files, health, jobs, metrics, openapi, pages, problem,
-    sinks, stats,
+    callbacks, decisions, deliveries, doctor, dropin, events, files, health, jobs, metrics, openapi, pages,
+    problem, sinks, stats,
 };
 use crate::keys::Scope;
 
