@@ -1,6 +1,8 @@
 //! Everything put together: opens the store and the archive, binds both listeners, starts the lanes. Tests start it
 //! the same way.
 
+mod reload;
+
 use std::{
     io,
     net::{SocketAddr, TcpListener},
@@ -16,13 +18,16 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use self::reload::Replaceable;
 use crate::{
     app::{Addresses, App, AppError},
     clock::Clock,
     config::{self, Backup, Config},
+    doctor::Doctor,
     inbound::{self, Certificates, Context, Feed, Keys, Limits, TlsError},
     keys::KeyFileError,
     lifecycle::{Millis, Policy},
+    live::Live,
     outbound::{
         archive::{Archive, ArchiveError},
         deliver::{Sinks, SinksError},
@@ -94,9 +99,9 @@ pub struct Server {
     app: Arc<App>,
     store: Arc<dyn Store>,
     lanes: Running,
+    replaceable: Replaceable,
     streams: CancellationToken,
     listeners: Vec<(ServerHandle, JoinHandle<io::Result<()>>)>,
-    certificates: Arc<Certificates>,
 }
 
 impl Server {
@@ -123,24 +128,28 @@ impl Server {
         let app = Arc::new(app);
         let guard = Guard::new(config.egress.allow.clone());
         let secret = app.delivery_secret().await?;
-        let sinks = Arc::new(Sinks::new(&config, &secret, guard.clone(), app.clock().clone())?);
+        let sinks = Live::new(Sinks::new(&config, &secret, guard.clone(), app.clock().clone())?);
         let downloader = Downloader::new(Arc::clone(&archive), guard.clone(), config.download.clone())?;
-        let upstream = Upstream::new(&config.upstream)?;
+        let upstream = Live::new(Upstream::new(&config.upstream, app.clock().clone())?);
+        let (sinks, downloader, upstream) = (Arc::new(sinks), Arc::new(downloader), Arc::new(upstream));
         let streams = CancellationToken::new();
         let ready = Arc::new(AtomicBool::new(false));
-        let keys = Keys::load(&config)?;
+        let keys = Arc::new(Live::new(Keys::load(&config)?));
         let retainer = Arc::new(Retainer::new(Arc::clone(&app), Arc::clone(&archive)));
         let certificates = Arc::new(Certificates::open(&config)?);
+        let doctor =
+            Doctor::new(Arc::clone(&app), Arc::clone(&archive), Arc::clone(&upstream), Arc::clone(&sinks));
         let context = Arc::new(Context {
             app: Arc::clone(&app),
             archive: Arc::clone(&archive),
             backup,
-            guard,
+            guard: guard.clone(),
             sinks: Arc::clone(&sinks),
             retainer: Arc::clone(&retainer),
-            keys,
+            keys: Arc::clone(&keys),
             limits: Limits::new(&config.callback),
             certificates: Arc::clone(&certificates),
+            doctor,
             feed: Feed::start(Arc::clone(&app), streams.clone()),
             stop: streams.clone(),
             ready: Arc::clone(&ready),
@@ -148,24 +157,25 @@ impl Server {
         let servers =
             [inbound::serve_api(api, Arc::clone(&context))?, inbound::serve_callbacks(callback, context)?];
         // Last: a server that does not start has sent nothing to anybody.
-        let calls = Calls { upstream, downloader, archive: Arc::clone(&archive), sinks, retainer };
-        let lanes = Running::start(Arc::clone(&app), calls);
+        let lanes = Running::start(
+            Arc::clone(&app),
+            Calls {
+                upstream: Arc::clone(&upstream),
+                downloader: Arc::clone(&downloader),
+                archive: Arc::clone(&archive),
+                sinks: Arc::clone(&sinks),
+                retainer,
+            },
+        );
+        let replaceable = Replaceable { upstream, downloader, sinks, guard, keys, certificates };
         tokio::spawn(watch_disks(Arc::clone(&store), Arc::clone(&archive), streams.clone()));
         tokio::spawn(watch_bucket(archive, streams.clone()));
         let listeners = servers.map(|server| (server.handle(), tokio::spawn(server))).into();
         ready.store(true, Ordering::Release);
         metrics::gauge!("reelhook_instance_info", "instance" => instance.clone()).set(1.0);
         tracing::info!(instance, api = %api_address, callback = %callback_address, "reelhook is ready");
-        Ok(Self {
-            api: api_address,
-            callback: callback_address,
-            app,
-            store,
-            lanes,
-            streams,
-            listeners,
-            certificates,
-        })
+        let (api, callback) = (api_address, callback_address);
+        Ok(Self { api, callback, app, store, lanes, replaceable, streams, listeners })
     }
 
     /// Where the API listens.
@@ -183,7 +193,7 @@ impl Server {
     /// The certificates of the listeners, to be read again when their files have changed.
     #[must_use]
     pub fn certificates(&self) -> &Certificates {
-        &self.certificates
+        &self.replaceable.certificates
     }
 
     /// The core.

@@ -16,6 +16,7 @@ use tracing_subscriber::{
     EnvFilter,
     filter::ParseError,
     fmt::MakeWriter,
+    reload,
     util::{SubscriberInitExt, TryInitError},
 };
 
@@ -34,6 +35,9 @@ pub enum InitError {
     /// Traces cannot be sent.
     #[error("traces cannot be sent to [otel] endpoint: {0}")]
     Traces(String),
+    /// Logging has ended.
+    #[error("the level cannot be changed: {0}")]
+    Ended(#[from] reload::Error),
 }
 
 /// Sends the logs of this process to stderr, by `log.level` and `log.format`.
@@ -41,8 +45,27 @@ pub enum InitError {
 /// # Errors
 /// The level is not understood, or logging was set up before.
 pub fn init(log: &Log) -> Result<(), InitError> {
-    Ok(subscriber(log, std::io::stderr().is_terminal(), std::io::stderr)?.try_init()?)
+    let (subscriber, level) = subscriber(log, std::io::stderr().is_terminal(), std::io::stderr)?;
+    subscriber.try_init()?;
+    drop(LEVEL.set(level)); // nobody was before: initialising succeeds once
+    Ok(())
 }
+
+/// Goes by another `log.level` from now on. Before [`init`] there is none.
+///
+/// # Errors
+/// The level is not understood; then it stays as it was.
+pub fn set_level(log: &Log) -> Result<(), InitError> {
+    let filter = filter(log)?;
+    match LEVEL.get() {
+        Some(level) => Ok(level(filter)?),
+        None => Ok(()),
+    }
+}
+
+/// What puts another filter in the place of the one that was begun with.
+type Level = Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>;
+static LEVEL: OnceLock<Level> = OnceLock::new();
 
 /// The metrics of this process. What was counted before the first call is lost. `None` where another recorder was
 /// installed before.
@@ -84,24 +107,32 @@ fn subscriber<W>(
     log: &Log,
     terminal: bool,
     writer: W,
-) -> Result<Box<dyn Subscriber + Send + Sync>, ParseError>
+) -> Result<(Box<dyn Subscriber + Send + Sync>, Level), ParseError>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    // The listeners' own comings and goings are no news, unless they are asked for.
-    // What the store's engine traces is the bytes of records: prompts, and the secrets that are kept there.
-    let filter = EnvFilter::builder().parse(format!("actix_server=warn,{},sled=warn", log.level))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(terminal);
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter(log)?).with_writer(writer).with_ansi(terminal);
     let text = match log.format {
         LogFormat::Auto => terminal,
         LogFormat::Text => true,
         LogFormat::Json => false,
     };
     Ok(if text {
-        Box::new(builder.finish())
+        let builder = builder.with_filter_reloading();
+        let handle = builder.reload_handle();
+        (Box::new(builder.finish()), Box::new(move |filter| handle.reload(filter)))
     } else {
-        Box::new(builder.json().flatten_event(true).with_span_list(false).finish())
+        let builder = builder.json().flatten_event(true).with_span_list(false).with_filter_reloading();
+        let handle = builder.reload_handle();
+        (Box::new(builder.finish()), Box::new(move |filter| handle.reload(filter)))
     })
+}
+
+fn filter(log: &Log) -> Result<EnvFilter, ParseError> {
+    // The listeners' own comings and goings are no news, unless they are asked for.
+    // What the store's engine traces is the bytes of records: prompts, and the secrets that are kept there.
+    EnvFilter::builder().parse(format!("actix_server=warn,{},sled=warn", log.level))
 }
 
 #[cfg(test)]
@@ -130,7 +161,7 @@ mod tests {
         let buffer = Buffer::default();
         let writer = buffer.clone();
         let log = Log { level: level.to_owned(), format };
-        let subscriber = subscriber(&log, terminal, move || writer.clone()).unwrap();
+        let (subscriber, _) = subscriber(&log, terminal, move || writer.clone()).unwrap();
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(job_id = "job_1", "stored");
             tracing::debug!(target: "reelhook::runner", "claimed");

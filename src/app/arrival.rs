@@ -47,9 +47,10 @@ impl App {
     /// # Errors
     /// The store's: then it was not remembered, and the sender has to send it again.
     pub async fn arrive(&self, id: JobId, incoming: Incoming) -> Result<Arrived, AppError> {
+        let config = self.config();
         let read = match incoming.refused {
             Some(_) => Err(None),
-            None => reply::read_callback(&incoming.body, &self.config.upstream.mapping).map_err(Some),
+            None => reply::read_callback(&incoming.body, &config.upstream.mapping).map_err(Some),
         };
         let challenge = read.as_ref().ok().and_then(reply::Note::challenge).map(str::to_owned);
         let (callback, successor) = self.fresh_ids()?;

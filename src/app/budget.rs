@@ -29,7 +29,7 @@ impl Said {
 impl App {
     /// Looks at the budgets after something was booked, or was refused for one.
     pub(super) async fn mind_budgets(&self, refused: Option<Exceeded>) {
-        let budget = self.config.budget;
+        let budget = self.config.get().budget;
         let (day, month) = (time(self.now())[..10].to_owned(), time(self.now())[..7].to_owned());
         let windows = [("daily", day, budget.daily_credits), ("monthly", month, budget.monthly_credits)];
         for (period, (name, window, limit)) in windows.into_iter().enumerate() {

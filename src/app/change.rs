@@ -119,7 +119,7 @@ impl App {
     /// # Errors
     /// The store's.
     pub async fn claim(&self, duty: Duty, max: usize) -> Result<Vec<Job>, StoreError> {
-        let in_flight = self.config.upstream.max_in_flight as u64;
+        let in_flight = self.config().upstream.max_in_flight as u64;
         let claim = Claim { duty, max, in_flight, now: self.now(), policy: self.policy() };
         let jobs = self.store.claim(claim).await?;
         jobs.iter().for_each(trace::claimed);

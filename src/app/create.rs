@@ -89,13 +89,14 @@ impl App {
     /// # Errors
     /// [`AppError::Invalid`] with every wrong place.
     pub fn estimate(&self, input: &Value) -> Result<Checked, AppError> {
-        models::check(input, &self.config.upstream.default_model, &self.config.pricing)
-            .map_err(AppError::Invalid)
+        let config = self.config();
+        models::check(input, &config.upstream.default_model, &config.pricing).map_err(AppError::Invalid)
     }
 
     /// The same for an input that the upstream takes as it is, or that was taken before.
     pub(super) fn estimate_verbatim(&self, input: &Value) -> Result<Checked, AppError> {
-        models::check_verbatim(input, &self.config.upstream.default_model, &self.config.pricing)
+        let config = self.config();
+        models::check_verbatim(input, &config.upstream.default_model, &config.pricing)
             .map_err(AppError::Invalid)
     }
 
@@ -165,7 +166,7 @@ impl App {
     }
 
     pub(super) fn expects_callback(&self, model: &str) -> bool {
-        self.public_url.is_some() && self.config.upstream.mapping.calls_back(model)
+        self.public_url.is_some() && self.config().upstream.mapping.calls_back(model)
     }
 
     fn check(&self, request: &NewRequest) -> Result<Checked, AppError> {
@@ -195,16 +196,16 @@ impl App {
 
     /// What no insert and no replacement may exceed.
     pub(super) fn limits(&self) -> Limits {
-        let budget = self.config.budget;
+        let budget = self.config().budget;
         Limits {
             daily_credits: budget.daily_credits,
             monthly_credits: budget.monthly_credits,
-            queued: self.config.api.queue_limit as u64,
+            queued: self.config().api.queue_limit as u64,
         }
     }
 
     pub(super) fn within_job_limit(&self, estimated: u64) -> Result<(), AppError> {
-        let limit = self.config.budget.per_job_credits;
+        let limit = self.config().budget.per_job_credits;
         if limit > 0 && estimated > limit {
             return Err(AppError::OverBudget { period: "per_job", estimated, booked: 0, limit });
         }

@@ -9,6 +9,7 @@ mod learn;
 mod links;
 mod live;
 mod outbox;
+mod ping;
 mod policy;
 mod remarks;
 mod render;
@@ -41,6 +42,7 @@ use crate::{
     config::Config,
     entropy::{Entropy, NoEntropy},
     lifecycle::{DeliveryId, Job, JobId, Millis, Policy, TaskId},
+    live::Live,
     provider::{
         models::FieldError,
         token::{Purpose, Tokens},
@@ -130,12 +132,13 @@ pub enum AppError {
 
 /// The service's core: what the routes call and the lanes write through.
 pub struct App {
-    pub(super) config: Arc<Config>,
+    config: Live<Config>,
     pub(super) store: Arc<dyn Store>,
     policy: Mutex<Arc<Policy>>,
     pub(super) clock: Clock,
     entropy: Entropy,
     callback_tokens: Tokens,
+    ping_tokens: Tokens,
     public_url: Option<Url>,
     viewer: Viewer,
     /// Writes the bodies of deliveries.
@@ -171,12 +174,13 @@ impl App {
         };
         let viewer = Viewer { links, live: Arc::default() };
         Ok(Self {
+            ping_tokens: Tokens::new(Purpose::Ping, callback_secrets.clone()).map_err(weak)?,
             callback_tokens: Tokens::new(Purpose::Callback, callback_secrets).map_err(weak)?,
             public_url: addresses.public_url,
             render: render::render(&config, &policy.delivery, &viewer),
             viewer,
             policy: Mutex::new(policy),
-            config,
+            config: Live::new(config),
             store,
             clock,
             entropy: Entropy::system(),
@@ -190,10 +194,19 @@ impl App {
         Self { entropy, ..self }
     }
 
-    /// The configuration in force.
+    /// The configuration in force. Take it once for what belongs together.
     #[must_use]
-    pub fn config(&self) -> &Config {
-        &self.config
+    pub fn config(&self) -> Arc<Config> {
+        self.config.get()
+    }
+
+    /// Goes by another configuration from now on, with what was learned so far. What only a start can change must be as
+    /// it was; see [`Loaded::reloaded`](crate::config::Loaded::reloaded).
+    pub fn reload(&self, config: Arc<Config>) {
+        let mut policy = self.policy.lock().unwrap_or_else(PoisonError::into_inner);
+        let experience = policy.experience.clone();
+        *policy = Arc::new(Policy { experience, ..self::policy(&config) });
+        self.config.set(config);
     }
 
     /// What is remembered; for reading.

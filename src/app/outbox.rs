@@ -9,6 +9,7 @@ use tracing::{info, warn};
 
 use super::{App, AppError, render};
 use crate::{
+    config::Config,
     lifecycle::{
         Answer, Attempt, Delivery, DeliveryEvent, DeliveryId, DeliveryState, EventId, EventKind, JobId,
         Millis, is_notify_lane,
@@ -80,7 +81,8 @@ impl App {
     /// The store's.
     pub async fn sinks(&self) -> Result<Vec<SinkRecord>, StoreError> {
         let mut known = self.store.sinks().await?;
-        let named = self.config.sinks.keys().map(|name| {
+        let config = self.config();
+        let named = config.sinks.keys().map(|name| {
             let at = known.iter().position(|record| record.name == *name);
             let state = at.map(|at| known.swap_remove(at).state).unwrap_or_default();
             SinkRecord { name: name.clone(), state }
@@ -93,7 +95,7 @@ impl App {
     /// # Errors
     /// [`AppError::NoSink`], and the store's.
     pub async fn recover_sink(&self, name: &str, since: Millis) -> Result<u64, AppError> {
-        if !self.config.sinks.contains_key(name) {
+        if !self.config().sinks.contains_key(name) {
             return Err(AppError::NoSink(name.to_owned()));
         }
         let replayed = self.store.recover_sink(name, since, self.now(), &self.policy()).await?;
@@ -106,7 +108,15 @@ impl App {
     /// # Errors
     /// The store's, and [`AppError::NoEntropy`].
     pub async fn delivery_secret(&self) -> Result<SecretString, AppError> {
-        if let Some(configured) = &self.config.delivery.secret {
+        self.delivery_secret_under(&self.config()).await
+    }
+
+    /// The same under a configuration that is not in force yet.
+    ///
+    /// # Errors
+    /// As [`delivery_secret`](Self::delivery_secret).
+    pub async fn delivery_secret_under(&self, config: &Config) -> Result<SecretString, AppError> {
+        if let Some(configured) = &config.delivery.secret {
             return Ok(configured.clone());
         }
         let fresh = SigningKey::text(&self.entropy.bytes()?);
@@ -119,7 +129,8 @@ impl App {
     /// # Errors
     /// [`AppError::NoSink`], [`AppError::NoEntropy`].
     pub fn test_event(&self, name: &str, kind: EventKind) -> Result<(EventId, JobId, Bytes), AppError> {
-        let sink = self.config.sinks.get(name).ok_or_else(|| AppError::NoSink(name.to_owned()))?;
+        let config = self.config();
+        let sink = config.sinks.get(name).ok_or_else(|| AppError::NoSink(name.to_owned()))?;
         let (now, unique) = (self.now(), self.entropy.bytes()?);
         let (id, job) = (EventId::new(now, &unique), JobId::new(now, &unique));
         Ok((id, job, render::test(sink.format, kind, id, job, now, self.external_url())))

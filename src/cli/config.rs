@@ -7,7 +7,7 @@ use std::{
 };
 
 use reelhook::{
-    config::{self, LoadOptions, Loaded, Problem},
+    config::{self, LoadOptions, Loaded, Origin, Problem},
     keys::KeyFile,
 };
 use serde_json::{Map, Value, json};
@@ -36,6 +36,8 @@ enum Command {
     },
     /// Say everything that is wrong with the configuration
     Check,
+    /// Print the JSON Schema of the configuration file
+    Schema,
     /// Show the configuration in force
     Show {
         /// And where each value comes from
@@ -48,24 +50,21 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
     match args.command {
         Command::Init { path } => init(&path, output),
         Command::Check => check(args.config, output),
+        Command::Schema => output.document(&config::json_schema()),
         Command::Show { origin } => show(&load(args.config)?, origin, output),
     }
 }
 
-/// The configuration in force, or one line with the first of its problems.
+/// The configuration in force, or one line with all of its problems.
 pub(crate) fn load(path: Option<PathBuf>) -> Result<Loaded, Failure> {
-    load_with(options(path))
+    load_with(&options(path))
 }
 
 /// The same, with flags.
-pub(crate) fn load_with(options: LoadOptions) -> Result<Loaded, Failure> {
-    config::load(&options).map_err(|error| {
-        let more = match error.problems.len() {
-            0 | 1 => String::new(),
-            count => format!(" (and {} more, see `reelhook config check`)", count - 1),
-        };
-        let first = error.problems.first().map(Problem::to_string).unwrap_or_default();
-        Failure::usage(format!("the configuration cannot be used: {first}{more}"))
+pub(crate) fn load_with(options: &LoadOptions) -> Result<Loaded, Failure> {
+    config::load(options).map_err(|error| {
+        let problems: Vec<String> = error.problems.iter().map(Problem::to_string).collect();
+        Failure::usage(format!("the configuration cannot be used: {}", problems.join(" · ")))
     })
 }
 
@@ -104,7 +103,8 @@ fn check(path: Option<PathBuf>, output: &Output) -> Result<(), Failure> {
         output.document(&json!({ "ok": ok, "problems": list(&problems), "warnings": list(&warnings) }))?;
     } else {
         for problem in &problems {
-            output.line(&format!("problem: {problem}"))?;
+            let default = problem.default().map(|default| format!("; the default is {default}"));
+            output.line(&format!("problem: {problem}{}", default.unwrap_or_default()))?;
         }
         for warning in &warnings {
             output.line(&format!("warning: {warning}"))?;
@@ -139,7 +139,18 @@ pub(crate) fn warnings(loaded: &Loaded) -> Vec<Problem> {
 }
 
 fn document(problem: &Problem) -> Value {
-    json!({ "key": problem.key, "origin": problem.origin.to_string(), "message": problem.message })
+    let (file, line) = match &problem.origin {
+        Origin::File { path, line } => (Some(path), Some(line)),
+        _ => (None, None),
+    };
+    json!({
+        "key": problem.key,
+        "origin": problem.origin.to_string(),
+        "file": file,
+        "line": line,
+        "message": problem.message,
+        "default": problem.default(),
+    })
 }
 
 fn show(loaded: &Loaded, origin: bool, output: &Output) -> Result<(), Failure> {

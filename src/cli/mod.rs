@@ -10,6 +10,7 @@ mod config;
 mod db;
 mod deliveries;
 mod dev;
+mod doctor;
 mod document;
 mod download;
 mod events;
@@ -27,6 +28,7 @@ mod output;
 mod page;
 mod process;
 mod progress;
+mod reload;
 mod retention;
 mod sandbox;
 mod serve;
@@ -90,6 +92,8 @@ enum Command {
     Retention(retention::Args),
     /// Show whether the server is well, and its figures
     Status(status::Args),
+    /// Look whether everything works that the server needs, and say what to do; nothing is spent
+    Doctor(doctor::Args),
     /// Make, list and revoke API keys
     Keys(keys::Args),
     /// Make, check and show the configuration
@@ -130,7 +134,7 @@ async fn run(cli: Cli, output: &Output) -> Result<(), Failure> {
     let connection = &cli.connection;
     match cli.command {
         Command::Dev(args) => dev::run(args, output).await,
-        Command::Serve(args) => serve::run(args, output).await,
+        Command::Serve(args) => Box::pin(serve::run(args, output)).await, // as large as all others together
         Command::Submit(args) => submit::run(*args, connection, output).await,
         Command::Jobs(args) => jobs::run(args, connection, output).await,
         Command::Download(args) => download::run(args, connection, output).await,
@@ -141,6 +145,7 @@ async fn run(cli: Cli, output: &Output) -> Result<(), Failure> {
         Command::Trigger(args) => trigger::run(args, connection, output).await,
         Command::Retention(args) => retention::run(args, connection, output).await,
         Command::Status(args) => status::run(args, connection, output).await,
+        Command::Doctor(args) => doctor::run(args, connection, output).await,
         Command::Keys(args) => keys::run(args, output),
         Command::Config(args) => config::run(args, output),
         Command::Db(args) => db::run(args, output),

@@ -1,8 +1,10 @@
 //! `reelhook serve`: the server.
 
 use std::{
+    io,
     net::SocketAddr,
     path::PathBuf,
+    pin::pin,
     time::{Duration, Instant},
 };
 
@@ -20,6 +22,7 @@ use super::{
     exit::{Exit, Failure},
     output::Output,
     process,
+    reload::Reloader,
     supervisor::Supervisor,
 };
 
@@ -48,7 +51,8 @@ pub(crate) async fn run(args: Args, _output: &Output) -> Result<(), Failure> {
     let flags = [("server.listen", args.listen), ("callback.listen", args.callback_listen)];
     let overrides =
         flags.into_iter().filter_map(|(key, address)| Some((key.to_owned(), address?.to_string()))).collect();
-    let loaded = load_with(LoadOptions { path: args.config, overrides, ..LoadOptions::from_process() })?;
+    let options = LoadOptions { path: args.config, overrides, ..LoadOptions::from_process() };
+    let loaded = load_with(&options)?;
     log(&loaded.config)?;
     process::raise_open_files();
     let traces =
@@ -61,9 +65,18 @@ pub(crate) async fn run(args: Args, _output: &Output) -> Result<(), Failure> {
     if args.restored {
         hold_restored(&loaded.config, &Clock::system()).await.map_err(failure)?;
     }
+    // From here on: the usual answer to this signal is to end.
+    let mut hangup = signal(SignalKind::hangup()).map_err(no_signals)?;
+    let mut reloader = Reloader::new(options, &loaded);
     let server = start(loaded.config, listeners).await?;
     let supervisor = Supervisor::ready(server.app());
-    until_told_to_end().await?;
+    let mut end = pin!(until_told_to_end());
+    loop {
+        tokio::select! {
+            ended = &mut end => break ended?,
+            _ = hangup.recv() => reloader.reload(&server, &supervisor).await,
+        }
+    }
     supervisor.stopping();
     let begun = Instant::now();
     server.stop().await;
@@ -91,9 +104,12 @@ pub(crate) fn failure(error: StartError) -> Failure {
     Failure::new(exit, error.to_string())
 }
 
+fn no_signals(error: io::Error) -> Failure {
+    Failure::new(Exit::Failure, format!("cannot wait for a signal: {error}"))
+}
+
 /// Waits for Ctrl-C or SIGTERM.
 pub(crate) async fn until_told_to_end() -> Result<(), Failure> {
-    let no_signals = |error| Failure::new(Exit::Failure, format!("cannot wait for a signal: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
     tokio::select! {
         interrupted = tokio::signal::ctrl_c() => interrupted.map_err(no_signals),

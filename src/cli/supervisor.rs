@@ -20,6 +20,20 @@ impl Supervisor {
         Self { pulse: patience.map(|patience| tokio::spawn(pulse(Arc::clone(app), patience / 2))) }
     }
 
+    /// Says that the server reads its configuration again.
+    pub(crate) fn reloading(&self) {
+        // systemd compares the time with that of its signal.
+        match NotifyState::monotonic_usec_now() {
+            Ok(now) => tell(&[NotifyState::Reloading, now]),
+            Err(error) => tracing::warn!(%error, "there is no clock to tell the service manager of a reload"),
+        }
+    }
+
+    /// Says that it is as ready as before.
+    pub(crate) fn reloaded(&self) {
+        tell(&[NotifyState::Ready]);
+    }
+
     /// Says that the server stops, which takes its time: the manager's own time-out counts from here.
     pub(crate) fn stopping(self) {
         tell(&[NotifyState::Stopping]);

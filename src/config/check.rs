@@ -19,6 +19,7 @@ use super::{
     file::{self, File},
     otel, relations,
     report::{Origin, Problem},
+    secrets::Digest,
     signature, sinks, storage,
     value::{DAY, HOUR, MILLISECOND, MINUTE, SECOND},
 };
@@ -34,6 +35,8 @@ pub(super) struct Checker<'a> {
     pub(super) origins: BTreeMap<String, Origin>,
     pub(super) problems: Vec<Problem>,
     pub(super) warnings: Vec<Problem>,
+    /// Of secrets, by key: whether one changed is not to be told by what may be shown.
+    pub(super) digests: BTreeMap<String, Digest>,
 }
 
 impl<'a> Checker<'a> {
@@ -43,7 +46,7 @@ impl<'a> Checker<'a> {
         origins: BTreeMap<String, Origin>,
         problems: Vec<Problem>,
     ) -> Self {
-        Self { cwd, credentials, origins, problems, warnings: Vec::new() }
+        Self { cwd, credentials, origins, problems, warnings: Vec::new(), digests: BTreeMap::new() }
     }
 
     pub(super) fn problem(&mut self, key: &str, message: impl Into<String>) {
@@ -299,6 +302,9 @@ fn is_database(url: &str) -> bool {
 }
 
 fn database(c: &mut Checker<'_>, f: &file::Store, instance: &str) -> Option<Database> {
+    // They may hold passwords, which are not shown.
+    c.note_secret("store.url", &f.url);
+    c.note_secret("store.direct_url", f.direct_url.as_deref().unwrap_or_default());
     let connections = c.integer("store.connections", f.connections, 2..=1_000);
     let password = c.secret("store.password", &f.password, &f.password_file);
     if !is_database(&f.url) {

@@ -12,6 +12,7 @@ use super::{
     file::File,
     report::{ConfigError, Origin, Problem},
     schema::{EXAMPLE, Key, Schema},
+    secrets::Digest,
     sources::{Entry, Layers},
 };
 
@@ -72,6 +73,7 @@ pub struct Loaded {
     /// Where each key got its value from, unless that is the default.
     origins: BTreeMap<String, Origin>,
     typed: File,
+    digests: BTreeMap<String, Digest>,
 }
 
 impl Loaded {
@@ -80,13 +82,45 @@ impl Loaded {
         self.origins.get(key).unwrap_or(&Origin::Default)
     }
 
-    /// The configuration in force as TOML, secrets as `[redacted]`, with each value's origin as a comment if wanted.
-    pub fn show(&self, with_origins: bool) -> String {
-        let values = toml::Table::try_from(&self.typed).expect("texts, numbers and lists of them are TOML");
-        let (mut text, mut current) = (String::new(), "");
+    /// The keys that somebody set, and where.
+    pub fn set(&self) -> impl Iterator<Item = (&str, &Origin)> {
+        self.origins.iter().map(|(key, origin)| (key.as_str(), origin))
+    }
+
+    pub(super) fn origins(&self) -> &BTreeMap<String, Origin> {
+        &self.origins
+    }
+
+    /// Of each key that has a value: what may be shown of it, and the digest of a secret.
+    pub(super) fn values(&self) -> BTreeMap<String, (String, Option<Digest>)> {
+        let shown = self.shown().into_iter();
+        let mut values: BTreeMap<_, _> = shown.map(|(key, value)| (key, (value, None))).collect();
+        for (key, digest) in &self.digests {
+            values.entry(key.clone()).or_default().1 = Some(*digest);
+        }
+        values
+    }
+
+    fn shown(&self) -> BTreeMap<String, String> {
+        let values = self.table();
+        let shown = |key: Key| Some((lookup(&values, &key.name)?.to_string(), key.name));
+        self.keys().filter_map(shown).map(|(value, name)| (name, value)).collect()
+    }
+
+    fn table(&self) -> toml::Table {
+        toml::Table::try_from(&self.typed).expect("texts, numbers and lists of them are TOML")
+    }
+
+    fn keys(&self) -> impl Iterator<Item = Key> {
         let schema = Schema::get();
         let of_sinks = self.typed.sinks.keys().flat_map(|sink| schema.of_sink(sink));
-        let keys: Vec<Key> = schema.fixed().cloned().chain(of_sinks).collect();
+        schema.fixed().cloned().chain(of_sinks)
+    }
+
+    /// The configuration in force as TOML, secrets as `[redacted]`, with each value's origin as a comment if wanted.
+    pub fn show(&self, with_origins: bool) -> String {
+        let (values, keys) = (self.table(), self.keys().collect::<Vec<Key>>());
+        let (mut text, mut current) = (String::new(), "");
         for key in &keys {
             let (section, name) = key.name.rsplit_once('.').unwrap_or(("", &key.name));
             let value = match (lookup(&values, &key.name), self.origin(&key.name)) {
@@ -138,7 +172,8 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, ConfigError> {
     let mut checker = Checker::new(&options.cwd, credentials, origins, problems);
     let config = check::config(&mut checker, &typed);
     if checker.problems.is_empty() {
-        Ok(Loaded { config, warnings: checker.warnings, origins: checker.origins, typed })
+        let Checker { warnings, origins, digests, .. } = checker;
+        Ok(Loaded { config, warnings, origins, typed, digests })
     } else {
         Err(ConfigError { problems: checker.problems })
     }

@@ -14,12 +14,14 @@ use crate::lifecycle::EventKind;
 use crate::provider::{models::Pricing, reply::Mapping, signature::Format as SignatureFormat};
 
 mod check;
+mod document;
 mod file;
 mod headers;
 mod load;
 mod otel;
 mod presets;
 mod relations;
+mod reload;
 mod report;
 mod schema;
 mod secrets;
@@ -29,8 +31,10 @@ mod sources;
 mod storage;
 mod value;
 
+pub use document::json_schema;
 pub use load::{LoadOptions, Loaded, load};
 pub use presets::DEV_API_KEY;
+pub use reload::{InForce, Reload};
 pub use report::{ConfigError, Origin, Problem};
 pub use schema::{EXAMPLE, keys};
 pub use storage::{Bucket, Cloud, Serve, Storage};

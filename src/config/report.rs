@@ -2,6 +2,8 @@
 
 use std::{fmt, path::PathBuf};
 
+use super::schema::Schema;
+
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -43,6 +45,14 @@ pub struct Problem {
     pub origin: Origin,
     /// What is wrong and what to do. Never contains a secret.
     pub message: String,
+}
+
+impl Problem {
+    /// What the key is worth where nobody sets it, as TOML; none for a key without a default, or one that does not exist.
+    #[must_use]
+    pub fn default(&self) -> Option<String> {
+        Schema::get().find(&self.key).filter(|key| key.has_default).map(|key| key.value.to_string())
+    }
 }
 
 impl fmt::Display for Problem {

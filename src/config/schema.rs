@@ -2,13 +2,19 @@
 
 use std::sync::LazyLock;
 
+use bytesize::ByteSize;
 use toml::{
     Spanned, Value,
     de::{DeTable, DeValue},
 };
 
+use super::value;
+
 /// The documented configuration: every key with its default. Keys without a default are commented out.
 pub const EXAMPLE: &str = include_str!("../../config.example.toml");
+
+/// What the lines begin with that name the keys that SIGHUP takes over.
+const RELOADABLE: &str = "# ↻ ";
 
 static SCHEMA: LazyLock<Schema> = LazyLock::new(|| Schema::read(EXAMPLE));
 
@@ -71,12 +77,39 @@ pub(super) const SINKS: &str = "sinks.";
 pub(super) struct Key {
     pub(super) name: String,
     pub(super) kind: Kind,
+    /// What it means.
+    pub(super) about: String,
+    /// Its default, or an example where it has none.
+    pub(super) value: Value,
+    pub(super) has_default: bool,
+    /// Whether a running server takes over a change of it.
+    pub(super) is_reloadable: bool,
 }
 
 impl Key {
     /// The variable that sets this key: `REELHOOK_POLL__INTERVAL`.
     pub(super) fn variable(&self) -> String {
         format!("REELHOOK_{}", self.name.replace('.', "__").replace('-', "_").to_uppercase())
+    }
+
+    /// Whether what it holds is a span of time, as its value shows.
+    pub(super) fn is_duration(&self) -> bool {
+        self.shows(|text| value::duration(text).is_some())
+    }
+
+    /// Whether what it holds is a size.
+    pub(super) fn is_size(&self) -> bool {
+        self.shows(|text| text.parse::<ByteSize>().is_ok())
+    }
+
+    fn shows(&self, what: impl Fn(&str) -> bool) -> bool {
+        match &self.value {
+            Value::String(text) => what(text),
+            Value::Array(items) => {
+                !items.is_empty() && items.iter().all(|item| item.as_str().is_some_and(&what))
+            }
+            _ => false,
+        }
     }
 }
 
@@ -94,16 +127,41 @@ impl Schema {
 
     fn read(example: &str) -> Self {
         let leaves = leaves(&uncomment(example)).expect("the compiled-in example is TOML");
-        let key = |leaf: Leaf| Some(Key { kind: Kind::of(&leaf.value)?, name: leaf.name });
+        let reloadable: Vec<&str> = example
+            .lines()
+            .filter_map(|line| line.strip_prefix(RELOADABLE))
+            .flat_map(str::split_whitespace)
+            .collect();
+        let lines: Vec<&str> = example.lines().collect();
+        let key = |leaf: Leaf| {
+            Some(Key {
+                kind: Kind::of(&leaf.value)?,
+                about: about(&lines[..leaf.line - 1], &leaf.name),
+                has_default: !lines[leaf.line - 1].starts_with('#'),
+                is_reloadable: reloadable.iter().any(|pattern| covers(pattern, &leaf.name)),
+                value: leaf.value,
+                name: leaf.name,
+            })
+        };
         let shown: Vec<Key> = leaves.into_iter().filter_map(key).collect();
         let mut of_sinks: Vec<Key> = Vec::new();
         for key in &shown {
             let Some((_, name)) = sink_key(&key.name) else { continue };
             if of_sinks.iter().all(|known| known.name != name) {
-                of_sinks.push(Key { name: name.to_owned(), kind: key.kind });
+                of_sinks.push(Key { name: name.to_owned(), ..key.clone() });
             }
         }
         Self { shown, of_sinks }
+    }
+
+    /// What any sink may have, by the last part of the name.
+    pub(super) fn of_sinks(&self) -> impl Iterator<Item = &Key> {
+        self.of_sinks.iter()
+    }
+
+    /// Whether a running server takes over a change of the key.
+    pub(super) fn is_reloadable(&self, name: &str) -> bool {
+        self.find(name).is_some_and(|key| key.is_reloadable)
     }
 
     /// All keys but those of sinks, whose names the operator chooses.
@@ -115,7 +173,7 @@ impl Schema {
     pub(super) fn of_sink(&self, sink: &str) -> impl Iterator<Item = Key> {
         self.of_sinks
             .iter()
-            .map(move |key| Key { name: format!("{SINKS}{sink}.{}", key.name), kind: key.kind })
+            .map(move |key| Key { name: format!("{SINKS}{sink}.{}", key.name), ..key.clone() })
     }
 
     pub(super) fn find(&self, name: &str) -> Option<Key> {
@@ -149,16 +207,43 @@ pub(super) fn is_sink_name(name: &str) -> bool {
     (1..=32).contains(&name.len()) && name.bytes().all(plain)
 }
 
+/// What the operator is told of a key: the lines of prose above it.
+fn about(above: &[&str], name: &str) -> String {
+    let mut prose: Vec<&str> =
+        above.iter().rev().map_while(|line| line.strip_prefix("# ").filter(|_| !is_setting(line))).collect();
+    prose.reverse();
+    match name.strip_suffix("_file") {
+        Some(of) if prose.is_empty() => {
+            format!("A file that holds `{}`.", of.rsplit('.').next().unwrap_or(of))
+        }
+        _ => prose.join(" "),
+    }
+}
+
+/// Whether a key is one of those that the example names for it: by itself, by its section, or as the key of any sink. What a
+/// secret's file holds counts as the secret.
+fn covers(pattern: &str, name: &str) -> bool {
+    let name = name.strip_suffix("_file").unwrap_or(name);
+    match (pattern.strip_prefix("sinks.*."), sink_key(name)) {
+        (Some(pattern), Some((_, name))) => pattern == name,
+        _ => name.strip_prefix(pattern).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')),
+    }
+}
+
 /// Turns `# key = value` and `# [section]` into what they show; prose stays a comment.
 pub(super) fn uncomment(example: &str) -> String {
-    let setting = |line: &str| {
-        let text = line.strip_prefix("# ")?;
-        let name = text.split_once(" = ").map_or(text, |(name, _)| name);
-        let section = text.starts_with('[') && text.ends_with(']');
-        let plain = name.len() < text.len() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-        (section || plain).then(|| text.to_owned())
+    let text = |line: &str| match line.strip_prefix("# ") {
+        Some(setting) if is_setting(line) => setting.to_owned(),
+        _ => line.to_owned(),
     };
-    example.lines().map(|line| setting(line).unwrap_or_else(|| line.to_owned()) + "\n").collect()
+    example.lines().map(|line| text(line) + "\n").collect()
+}
+
+fn is_setting(line: &str) -> bool {
+    let Some(text) = line.strip_prefix("# ") else { return false };
+    let name = text.split_once(" = ").map_or(text, |(name, _)| name);
+    let section = text.starts_with('[') && text.ends_with(']');
+    section || name.len() < text.len() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
 /// A value in a TOML text, or an empty table.
@@ -176,14 +261,19 @@ pub(super) struct SyntaxError {
     pub(super) line: usize,
 }
 
-/// All values of a TOML text in the order of the text.
-pub(super) fn leaves(text: &str) -> Result<Vec<Leaf>, SyntaxError> {
+/// All values of a TOML text in the order of the text, or all that is wrong with it.
+pub(super) fn leaves(text: &str) -> Result<Vec<Leaf>, Vec<SyntaxError>> {
     let syntax = |error: toml::de::Error| SyntaxError {
         message: error.message().to_owned(),
         line: line_at(text, error.span().map_or(0, |span| span.start)),
     };
-    let spans = DeTable::parse(text).map_err(syntax)?;
-    let values: toml::Table = toml::from_str(text).map_err(syntax)?;
+    let (spans, errors) = DeTable::parse_recoverable(text);
+    if !errors.is_empty() {
+        let mut errors: Vec<SyntaxError> = errors.into_iter().map(syntax).collect();
+        errors.dedup_by_key(|error| error.line); // what comes of the first of a line says nothing more
+        return Err(errors);
+    }
+    let values: toml::Table = toml::from_str(text).map_err(|error| vec![syntax(error)])?;
     let mut found = Vec::new();
     collect("", spans.get_ref(), &values, &mut found);
     found.sort_by_key(|(start, _, _)| *start);

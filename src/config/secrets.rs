@@ -1,17 +1,29 @@
 //! Secrets: typed in, in the file that `x_file` names, or handed over by systemd.
 
 use std::{
+    fmt,
     fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
 };
 
 use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest as _, Sha256};
 
 use super::{check::Checker, report::Origin};
 
 /// No key is longer; a wrong path (a device, a video) must not fill the memory.
 const MAX_BYTES: u64 = 64 * 1024;
+
+/// By which a changed secret is told from an unchanged one. Not shown: a short secret could be guessed by it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Digest([u8; 32]);
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
 
 impl Checker<'_> {
     /// A secret as typed, or from its file or credential.
@@ -28,6 +40,7 @@ impl Checker<'_> {
         if is_blank(&secret) {
             self.problem(key, "is empty: give it a value or remove it");
         }
+        self.note_secret(key, secret.expose_secret());
         Some(secret)
     }
 
@@ -51,7 +64,16 @@ impl Checker<'_> {
         if secrets.iter().any(is_blank) {
             self.problem(key, "holds an empty secret: give it a value or remove it");
         }
+        if !secrets.is_empty() {
+            let all: Vec<&str> = secrets.iter().map(ExposeSecret::expose_secret).collect();
+            self.note_secret(key, &all.join("\n"));
+        }
         secrets
+    }
+
+    /// Notes what a secret is, without keeping it.
+    pub(super) fn note_secret(&mut self, key: &str, secret: &str) {
+        self.digests.insert(key.to_owned(), Digest(Sha256::digest(secret).into()));
     }
 
     /// What the secret's file or credential holds; that several are given is a problem, as nobody can tell which counts.

@@ -84,8 +84,11 @@ impl Layers {
         let origin = |line| Origin::File { path: path.to_owned(), line };
         let leaves = match schema::leaves(text) {
             Ok(leaves) => leaves,
-            Err(error) => {
-                return self.unread(origin(error.line), format!("is not TOML: {}", error.message));
+            Err(errors) => {
+                for error in errors {
+                    self.unread(origin(error.line), format!("is not TOML: {}", error.message));
+                }
+                return;
             }
         };
         for leaf in leaves {

@@ -145,7 +145,7 @@ impl Checker<'_> {
 }
 
 /// Days have 24 hours and months do not exist; `0` needs no unit.
-fn duration(text: &str) -> Option<Duration> {
+pub(super) fn duration(text: &str) -> Option<Duration> {
     let text = text.trim();
     if text == "0" {
         return Some(Duration::ZERO);

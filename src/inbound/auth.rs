@@ -257,7 +257,7 @@ fn judge(access: Access, request: &ServiceRequest) -> Result<Option<Caller>, Pro
     let context = request.app_data::<web::Data<Context>>();
     let context = context
         .ok_or_else(|| Problem::new(&kinds::INTERNAL, "the server was put together without its context"))?;
-    let caller = context.keys.admit(access, request)?;
+    let caller = context.keys.get().admit(access, request)?;
     if context.stop.is_cancelled() && request.method() == Method::POST {
         let detail = "the server is stopping; nothing was created or spent";
         return Err(Problem::new(&kinds::SHUTTING_DOWN, detail).with(header::RETRY_AFTER, "5"));

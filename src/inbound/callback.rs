@@ -5,10 +5,11 @@ use std::time::{Duration, SystemTime};
 
 use actix_web::{
     HttpRequest, HttpResponse,
-    http::header,
+    http::{Method, header},
     web::{self, Bytes, Data, Payload, ServiceConfig},
 };
 use metrics::counter;
+use serde::Deserialize;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -24,26 +25,36 @@ const OK: &[u8] = b"{\"ok\":true}";
 /// However fast there is room again: a flood makes one look a second.
 const LEAST_WAIT: Duration = Duration::from_secs(1);
 
-/// Puts the callback listener's routes into an actix application, whose data must hold a [`Context`].
-pub fn callback(config: &mut ServiceConfig) {
-    config.service(
-        web::resource("/cb/ping")
-            .route(web::get().to(ping))
-            .route(web::post().to(ping))
-            .default_service(web::to(nothing)),
-    );
-    // Apart, since a resource of several paths matches each twice.
-    for path in ["/cb/{job}/{token}", "/cb/{job}/{token}/callback"] {
-        config.service(web::resource(path).route(web::post().to(receive)).default_service(web::to(nothing)));
-    }
-    config.default_service(web::to(nothing));
+/// What a ping may ask.
+#[derive(Deserialize)]
+struct Challenge {
+    challenge: String,
 }
 
-/// Tells an operator that the public address leads here. A body is read as a callback's is, and means nothing.
+/// Puts the callback listener's routes into an actix application, whose data must hold a [`Context`]. Callbacks are no
+/// route: the expressions that match a route take longer than all else that is done before a callback is stored.
+pub fn callback(config: &mut ServiceConfig) {
+    config
+        .service(
+            web::resource("/cb/ping")
+                .route(web::get().to(ping))
+                .route(web::post().to(ping))
+                .default_service(web::to(nothing)),
+        )
+        .default_service(web::to(receive));
+}
+
+/// Tells an operator that the public address leads here. A body is read as a callback's is; a challenge in it is answered
+/// with what only this server can say.
 async fn ping(request: HttpRequest, payload: Payload, context: Data<Context>) -> HttpResponse {
     let limit = context.app.config().callback.body_limit;
     match body::read(request.headers(), &mut payload.into_inner(), limit).await {
-        Ok(_) => ok(),
+        Ok(body) => match serde_json::from_slice::<Challenge>(&body) {
+            Ok(Challenge { challenge }) => {
+                respond(json!({ "ok": true, "proof": context.app.proof(&challenge) }).to_string().into())
+            }
+            Err(_) => ok(),
+        },
         Err(fault) => refuse(&fault.into()),
     }
 }
@@ -73,10 +84,11 @@ async fn receive(request: HttpRequest, payload: Payload, context: Data<Context>)
     }
 }
 
-/// The job of the path, if the token is the job's own. Nothing is read to tell.
+/// The job of `POST /cb/{job}/{token}`, with or without `/callback` behind it, if the token is the job's own. Nothing is
+/// read to tell.
 fn job(request: &HttpRequest, context: &Context) -> Option<JobId> {
-    let path = request.match_info();
-    let (id, token) = (path.get("job")?, path.get("token")?);
+    let path = request.path().strip_prefix("/cb/").filter(|_| request.method() == Method::POST)?;
+    let (id, token) = path.strip_suffix("/callback").unwrap_or(path).split_once('/')?;
     context.app.token_is_valid(id, token).then(|| id.parse().ok()).flatten()
 }
 
@@ -87,7 +99,8 @@ async fn arrive(
     id: JobId,
 ) -> Result<HttpResponse, Problem> {
     let begun = SystemTime::now();
-    let settings = &context.app.config().callback;
+    let config = context.app.config();
+    let settings = &config.callback;
     let header = |name: &str| Some(request.headers().get(name)?.to_str().ok()?.to_owned());
     let read = body::read(request.headers(), &mut payload.into_inner(), settings.body_limit).await;
     let (body, mut refused, mut answer) = match read {

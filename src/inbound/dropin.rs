@@ -31,7 +31,8 @@ const CALLBACK_URL: &str = "callback_url";
 /// Whether a request is one that the upstream could have been sent.
 pub(super) fn serves(request: &HttpRequest) -> bool {
     let context = request.app_data::<Data<Context>>();
-    let base = context.map_or("", |context| context.app.config().server.base_path.trim_end_matches('/'));
+    let config = context.map(|context| context.app.config());
+    let base = config.as_ref().map_or("", |config| config.server.base_path.trim_end_matches('/'));
     request.path().strip_prefix(base).is_some_and(|path| path.starts_with(PREFIX))
 }
 

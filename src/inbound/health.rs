@@ -5,8 +5,13 @@ use std::sync::atomic::Ordering;
 use actix_web::{HttpRequest, HttpResponse, web::Data};
 use serde_json::{Value, json};
 
-use super::{Context, fields::Params, problem::Problem};
-use crate::{disk::Report, outbound::archive::State, store::sled::backup};
+use super::{Context, fields::Params, problem::Problem, view::time};
+use crate::{
+    disk::Report,
+    doctor::Verdict,
+    outbound::archive::State,
+    store::{SinkRecord, sled::backup},
+};
 
 /// `GET /livez`: the process answers.
 pub(super) async fn live() -> HttpResponse {
@@ -22,13 +27,13 @@ pub(super) async fn ready(request: HttpRequest, context: Data<Context>) -> Resul
     let is_ready = store_is_open && context.ready.load(Ordering::Acquire) && !context.stop.is_cancelled();
     let mut body = json!({ "status": if is_ready { "ready" } else { "not_ready" } });
     if is_verbose {
-        body["checks"] = checks(&context, store_is_open);
+        body["checks"] = checks(&context, store_is_open).await;
     }
     let mut answer = if is_ready { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() };
     Ok(answer.json(body))
 }
 
-fn checks(context: &Context, store_is_open: bool) -> Value {
+async fn checks(context: &Context, store_is_open: bool) -> Value {
     let mut store = context.app.store().disk().map_or_else(|| json!({}), |report| disk(&report));
     store["open"] = store_is_open.into();
     let pause = context.app.pause();
@@ -43,12 +48,22 @@ fn checks(context: &Context, store_is_open: bool) -> Value {
             "submitting": pause.is_none(),
             "refusals": pause.as_ref().map_or(0, |pause| pause.refusals),
             "why": pause.map(|pause| pause.why),
+            "clock_ahead_ms": context.doctor.clock_skew(),
         },
         "store": store,
         "stopping": context.stop.is_cancelled(),
         "archive": archive,
         "backup": context.backup.as_ref().map(|backup| backup_of_store(&backup.report())),
-        "callbacks": { "expected": context.app.config().callback.public_url.is_some() },
+        "callbacks": {
+            "expected": context.app.config().callback.public_url.is_some(),
+            "silent": context.app.callbacks_are_silent(),
+        },
+        "sinks": sinks(context).await,
+        "doctor": context.doctor.last().map(|report| json!({
+            "at": time(report.at),
+            "warnings": report.count(Verdict::Warning),
+            "failed": report.count(Verdict::Failed),
+        })),
     });
     if let Some(spool) = spool {
         checks["spool"] = spool;
@@ -68,6 +83,13 @@ fn bucket(state: &State) -> Value {
 fn backup_of_store(report: &backup::Report) -> Value {
     let backup::Report { behind, whole, trouble } = report;
     json!({ "behind_seconds": behind.as_secs(), "whole": whole, "why": trouble })
+}
+
+/// Counts only: their names are not everybody's.
+async fn sinks(context: &Context) -> Value {
+    let disabled = |record: &SinkRecord| record.state.disabled_at.is_some();
+    let records = context.app.sinks().await.unwrap_or_default();
+    json!({ "configured": records.len(), "disabled": records.iter().filter(|record| disabled(record)).count() })
 }
 
 fn disk(report: &Report) -> Value {

@@ -10,6 +10,7 @@ mod callbacks;
 mod conditional;
 mod decisions;
 mod deliveries;
+mod doctor;
 mod dropin;
 mod events;
 mod feed;
@@ -57,6 +58,8 @@ pub use tls::{Certificates, TlsError};
 
 use crate::{
     app::App,
+    doctor::Doctor,
+    live::Live,
     outbound::{archive::Archive, deliver::Sinks, egress::Guard},
     runner::Retainer,
     store::sled::backup,
@@ -73,15 +76,17 @@ pub struct Context {
     /// Which URLs of jobs may be called.
     pub guard: Guard,
     /// Who is told.
-    pub sinks: Arc<Sinks>,
+    pub sinks: Arc<Live<Sinks>>,
     /// Who forgets what is past its time.
     pub retainer: Arc<Retainer>,
     /// Who may do what.
-    pub keys: Keys,
+    pub keys: Arc<Live<Keys>>,
     /// How often strangers may call back.
     pub limits: Limits,
     /// With which the listeners show who they are.
     pub certificates: Arc<Certificates>,
+    /// Who looks whether all is well.
+    pub doctor: Doctor,
     /// The event log, read once for all who follow it.
     pub feed: Feed,
     /// Cancelled when the process is about to stop: streams and waits end, new jobs are refused.

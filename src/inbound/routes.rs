@@ -9,8 +9,8 @@ use actix_web::{
 
 use super::{
     auth::{self, Access},
-    callbacks, decisions, deliveries, dropin, events, files, health, jobs, metrics, openapi, pages, problem,
-    retention, sinks, stats,
+    callbacks, decisions, deliveries, doctor, dropin, events, files, health, jobs, metrics, openapi, pages,
+    problem, retention, sinks, stats,
 };
 use crate::keys::Scope;
 
@@ -49,6 +49,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         post("/v1/sinks/{name}/recover", Key(Operate), sinks::recover),
         get("/v1/retention", Key(Operate), retention::preview),
         post("/v1/retention", Key(Admin), retention::round),
+        post("/v1/doctor", Key(Operate), doctor::examine),
         get("/v1/stats", Key(Read), stats::stats),
         get("/v1/models", Key(Read), stats::models),
         post("/api/v1/videos/generations", Key(Submit), dropin::submit),

@@ -18,10 +18,9 @@ use super::{
     view::{List, time},
 };
 use crate::{
-    app::AppError,
     config::{Format, Target},
-    lifecycle::{DeliveryId, EventKind, Millis},
-    outbound::deliver::Message,
+    doctor::{self, Tested},
+    lifecycle::{EventKind, Millis},
 };
 
 #[derive(Serialize)]
@@ -39,9 +38,9 @@ struct SinkView {
 
 /// `GET /v1/sinks`
 pub(super) async fn list(context: Data<Context>) -> Result<HttpResponse, Problem> {
-    let config = &context.app.config().sinks;
+    let config = context.app.config();
     let shown = context.app.sinks().await?.into_iter().filter_map(|record| {
-        let sink = config.get(&record.name)?;
+        let sink = config.sinks.get(&record.name)?;
         Some(SinkView {
             kind: kind(&sink.target),
             format: match sink.format {
@@ -89,21 +88,10 @@ pub(super) async fn test(
     }
     members.finish().map_err(Problem::invalid)?;
     let kind = kind.and_then(Result::ok).unwrap_or(EventKind::Ping);
-    let (event_id, job, body) = context.app.test_event(&name, kind)?;
-    let sink = context.sinks.get(&name).ok_or_else(|| AppError::NoSink(name.into_inner()))?;
-    let message = Message {
-        event_id,
-        kind,
-        time: context.app.now(),
-        job_id: (!kind.is_about_no_job()).then_some(job),
-        delivery_id: DeliveryId::from_bytes(*event_id.as_bytes()),
-        attempt: 1,
-        trace: None,
-        body,
-    };
-    let attempt = sink.send(&message).await;
+    let tested = doctor::test(&context.app, &context.sinks.get(), &name, kind).await?;
+    let Tested { kind, event_id, attempt } = tested;
     let attempt = AttemptView::from(attempt);
-    Ok(HttpResponse::Ok().json(json!({ "type": message.kind, "event_id": event_id, "attempt": attempt })))
+    Ok(HttpResponse::Ok().json(json!({ "type": kind, "event_id": event_id, "attempt": attempt })))
 }
 
 /// `POST /v1/sinks/{name}/recover`

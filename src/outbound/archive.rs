@@ -16,6 +16,7 @@ mod error;
 mod folders;
 mod local;
 mod lock;
+mod probe;
 mod upload;
 mod writeback;
 

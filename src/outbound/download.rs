@@ -24,7 +24,7 @@ use super::{
     egress::{Denied, Guard},
     outside::{Outside, OutsideError},
 };
-use crate::{config, disk::Trouble};
+use crate::{config, disk::Trouble, live::Live};
 
 /// What to fetch.
 #[derive(Clone, Debug)]
@@ -145,7 +145,7 @@ pub type Progress<'a> = &'a (dyn Fn(u64, Option<u64>) + Send + Sync);
 pub struct Downloader {
     archive: Arc<Archive>,
     outside: Outside,
-    settings: config::Download,
+    settings: Live<config::Download>,
     shelf: Arc<Shelf>,
 }
 
@@ -160,7 +160,12 @@ impl Downloader {
         settings: config::Download,
     ) -> Result<Self, reqwest::Error> {
         let outside = Outside::new(guard, settings.max_redirects)?;
-        Ok(Self { shelf: Shelf::new(Arc::clone(&archive)), archive, outside, settings })
+        Ok(Self { shelf: Shelf::new(Arc::clone(&archive)), archive, outside, settings: Live::new(settings) })
+    }
+
+    /// Goes by these settings from the next fetch on; `max_redirects` stays as it was.
+    pub fn reload(&self, settings: config::Download) {
+        self.settings.set(settings);
     }
 
     /// Fetches one output: when this returns `Ok`, the file is complete, durable and readable under its location.
@@ -178,7 +183,8 @@ impl Downloader {
         let stem = stem(order);
         self.archive.ensure_ready().await?;
         let mut claim = self.shelf.claim((order.job_id.clone(), order.index), &stem).await?;
-        let Self { archive, outside, settings, .. } = self;
+        let Self { archive, outside, .. } = self;
+        let settings = &self.settings.get();
         let transfer = Transfer { archive, outside, settings, order, stem: &stem, progress };
         let pulled = match &claim.part {
             Some(part) if part.is_spooled() => Ok(()),

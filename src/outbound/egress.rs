@@ -20,6 +20,8 @@ use url::{Host, Url};
 pub use address::is_public;
 pub use resolver::{GuardedResolver, Lookup, system_lookup};
 
+use crate::live::Live;
+
 /// Longest URL that is looked at, in bytes.
 pub const MAX_URL: usize = 2048;
 
@@ -135,7 +137,7 @@ impl Rule {
 /// The guard. Cheap to clone.
 #[derive(Clone)]
 pub struct Guard {
-    allow: Arc<[IpNet]>,
+    allow: Arc<Live<[IpNet]>>,
     lookup: Lookup,
 }
 
@@ -171,7 +173,12 @@ impl Guard {
 
     /// A guard that asks a resolver of your own.
     pub fn with_lookup(allow: Vec<IpNet>, lookup: Lookup) -> Self {
-        Self { allow: allow.into(), lookup }
+        Self { allow: Arc::new(Live::new(allow)), lookup }
+    }
+
+    /// Opens these networks and no others from now on, here and in every clone.
+    pub fn reload(&self, allow: Vec<IpNet>) {
+        self.allow.set(allow);
     }
 
     /// Judges a URL by its text alone, as if its name led to no private network. Makes no lookup.
@@ -201,7 +208,7 @@ impl Guard {
         match literal(&url) {
             Some(address) if self.allows(address) => Ok(Judged { url, pending: None }),
             Some(_) => Err(denied(&url, first.clone())),
-            None if self.allow.is_empty() => Err(denied(&url, first.clone())),
+            None if self.allow.get().is_empty() => Err(denied(&url, first.clone())),
             None => Ok(Judged { url, pending: Some(first.clone()) }),
         }
     }
@@ -240,7 +247,7 @@ impl Guard {
     }
 
     fn allows(&self, address: IpAddr) -> bool {
-        self.allow.iter().any(|net| net.contains(&address))
+        self.allow.get().iter().any(|net| net.contains(&address))
     }
 }
 

@@ -144,7 +144,7 @@ pub(super) fn classify(error: reqwest::Error, pending: Option<Rule>) -> OutsideE
 
 /// What went wrong, without the URL, whose query may be a signature: a sentence where the cause is a usual one, and the
 /// whole chain of causes otherwise.
-pub(super) fn describe(error: reqwest::Error) -> String {
+pub(crate) fn describe(error: reqwest::Error) -> String {
     let error = error.without_url();
     if let Some(sentence) = usual_cause(&error) {
         return sentence;

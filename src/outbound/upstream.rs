@@ -4,17 +4,24 @@
 //! opens its own. Neither repeats, follows redirects, or takes a proxy from the environment; what is to be tried
 //! again is decided by the record of the job, where it is counted.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::{AtomicI64, Ordering::Relaxed},
+    time::{Duration, Instant, UNIX_EPOCH},
+};
 
 use bytes::{Bytes, BytesMut};
 use metrics::{counter, histogram};
-use reqwest::{Client, Method, RequestBuilder, Response};
+use reqwest::{
+    Client, Method, RequestBuilder, Response,
+    header::{DATE, HeaderMap, LOCATION},
+};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use url::Url;
 
-use super::retry_after::retry_after;
+use super::{outside, retry_after::retry_after};
 use crate::{
+    clock::Clock,
     config,
     provider::{
         reply::{self, SubmitAnswer, TaskAnswer},
@@ -36,6 +43,19 @@ pub enum Submitted {
     Silence(String),
 }
 
+/// What the task route said of a task that does not exist.
+#[derive(Debug)]
+pub struct Probed {
+    /// The HTTP status.
+    pub status: u16,
+    /// What it means.
+    pub answer: TaskAnswer,
+    /// Whether the body is JSON, as an API's is.
+    pub is_json: bool,
+    /// Where it redirects to, if it does. Nothing was sent there.
+    pub location: Option<String>,
+}
+
 /// The provider.
 pub struct Upstream {
     submits: Client,
@@ -43,14 +63,20 @@ pub struct Upstream {
     api_key: Option<SecretString>,
     create_url: Url,
     settings: config::Upstream,
+    clock: Clock,
+    /// Milliseconds; [`UNTOLD`] before the first.
+    skew: AtomicI64,
 }
+
+/// No answer carried a time yet.
+const UNTOLD: i64 = i64::MIN;
 
 impl Upstream {
     /// Sets up the clients; calls nobody.
     ///
     /// # Errors
     /// The TLS library's.
-    pub fn new(settings: &config::Upstream) -> Result<Self, reqwest::Error> {
+    pub fn new(settings: &config::Upstream, clock: Clock) -> Result<Self, reqwest::Error> {
         let client = || {
             Client::builder()
                 .retry(reqwest::retry::never())
@@ -69,6 +95,8 @@ impl Upstream {
             api_key: settings.api_key.clone(),
             create_url: request::create_url(&settings.base_url, &settings.submit_path),
             settings: settings.clone(),
+            clock,
+            skew: AtomicI64::new(UNTOLD),
         })
     }
 
@@ -80,7 +108,7 @@ impl Upstream {
             .header("idempotency-key", key)
             .json(body);
         let answer = match timed("submit", self.signed(call).send()).await {
-            Ok(response) => read(response).await,
+            Ok(response) => self.read(response).await,
             Err(error) if error.is_connect() => {
                 count("submit", "not_sent");
                 return Submitted::NotSent(describe(&error));
@@ -105,7 +133,7 @@ impl Upstream {
     pub async fn ask(&self, task: &str) -> (TaskAnswer, Option<String>) {
         let url = request::task_url(&self.settings.base_url, &self.settings.task_path, task);
         let answer = match timed("ask", self.signed(self.asks.get(url)).send()).await {
-            Ok(response) => read(response).await,
+            Ok(response) => self.read(response).await,
             Err(error) => Err(error),
         };
         match answer {
@@ -120,6 +148,37 @@ impl Upstream {
                 (TaskAnswer::Nothing { why: describe(&error) }, None)
             }
         }
+    }
+
+    /// Asks for a task that does not exist, which costs nothing, to learn whether the key is taken.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn probe(&self, task: &str) -> Result<Probed, String> {
+        let url = request::task_url(&self.settings.base_url, &self.settings.task_path, task);
+        let response = self.signed(self.asks.get(url)).send().await.map_err(outside::describe)?;
+        let location =
+            response.headers().get(LOCATION).and_then(|target| target.to_str().ok()).map(str::to_owned);
+        let Answer { status, retry_after, body } = self.read(response).await.map_err(outside::describe)?;
+        let body = self.without_key(body);
+        let answer = reply::read_task(status, retry_after, &body, Some(task), &self.settings.mapping);
+        let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_ok();
+        Ok(Probed { status, answer, is_json, location: location.filter(|_| (300..400).contains(&status)) })
+    }
+
+    /// By how many milliseconds the provider's clock was ahead of ours at its latest answer, to half a second; none
+    /// before the first that told the time.
+    #[must_use]
+    pub fn skew(&self) -> Option<i64> {
+        Some(self.skew.load(Relaxed)).filter(|skew| *skew != UNTOLD)
+    }
+
+    async fn read(&self, response: Response) -> Result<Answer, reqwest::Error> {
+        if let Some(date) = date_ms(response.headers()) {
+            // Whole seconds, cut: half a second more is right on average.
+            self.skew.store(date + 500 - self.clock.now_ms(), Relaxed);
+        }
+        read(response).await
     }
 
     fn signed(&self, call: RequestBuilder) -> RequestBuilder {
@@ -163,6 +222,12 @@ async fn read(mut response: Response) -> Result<Answer, reqwest::Error> {
         }
     }
     Ok(Answer { status, retry_after, body: body.freeze() })
+}
+
+/// When the answer was made, by the clock of whoever made it.
+fn date_ms(headers: &HeaderMap) -> Option<i64> {
+    let date = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
+    i64::try_from(date.duration_since(UNIX_EPOCH).ok()?.as_millis()).ok()
 }
 
 /// The error without the URL, whose path names a task, and with its causes, which say what broke.

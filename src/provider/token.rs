@@ -16,6 +16,8 @@ pub enum Purpose {
     Callback,
     /// The signature of a media link. Subject: job, file name and expiry.
     Media,
+    /// The answer to a ping of the callback listener. Subject: what the ping asked.
+    Ping,
 }
 
 impl Purpose {
@@ -23,6 +25,7 @@ impl Purpose {
         match self {
             Self::Callback => b"reelhook callback v1\0",
             Self::Media => b"reelhook media v1\0",
+            Self::Ping => b"reelhook ping v1\0",
         }
     }
 }

@@ -109,7 +109,7 @@ impl Runner {
     }
 
     fn sink(&self, delivery: &Delivery, notify: Option<&Notify>) -> Result<Arc<dyn Sink>, String> {
-        sink(&self.sinks, delivery, notify)
+        sink(&self.sinks.get(), delivery, notify)
     }
 }
 

@@ -38,6 +38,11 @@ impl Duties {
         self.gate.opened().await;
     }
 
+    /// The account may be well again.
+    pub fn probe_account(&self) {
+        self.gate.hasten();
+    }
+
     /// No create call begins any more; what runs goes on.
     pub fn stop(&self) {
         self.stop.cancel();

@@ -103,6 +103,14 @@ impl Gate {
         state.probe_at = Some(self.clock.elapsed() + self.wait(&state));
     }
 
+    /// What the account was refused for may be over: the next probe is due. Instances that share the gate keep its times.
+    pub(super) fn hasten(&self) {
+        let mut state = self.lock();
+        if state.probe_at.is_some() {
+            state.probe_at = Some(self.clock.elapsed());
+        }
+    }
+
     /// Whether other jobs were accepted since then.
     pub(super) fn passed_since(&self, then: Millis) -> bool {
         let last = self.shared().map_or_else(|| self.lock().last_accepted, store::Gate::last_accepted);

@@ -27,6 +27,7 @@ pub use submit::CreateCall;
 use crate::{
     app::{App, Progress},
     lifecycle::{Duty, Job, TaskId},
+    live::Live,
     outbound::{
         archive::Archive,
         deliver::Sinks,
@@ -50,10 +51,10 @@ const EXPIRE_BATCH: usize = 256;
 pub struct Runner {
     app: Arc<App>,
     duties: Duties,
-    upstream: Upstream,
-    downloader: Downloader,
+    upstream: Arc<Live<Upstream>>,
+    downloader: Arc<Downloader>,
     archive: Arc<Archive>,
-    sinks: Arc<Sinks>,
+    sinks: Arc<Live<Sinks>>,
     retainer: Arc<Retainer>,
     slots: deliver::Slots,
     pacer: DefaultDirectRateLimiter,
@@ -63,13 +64,13 @@ pub struct Runner {
 /// Whom the lanes call.
 pub struct Calls {
     /// The provider.
-    pub upstream: Upstream,
+    pub upstream: Arc<Live<Upstream>>,
     /// The file hosts.
-    pub downloader: Downloader,
+    pub downloader: Arc<Downloader>,
     /// Where videos go.
     pub archive: Arc<Archive>,
     /// Who is told.
-    pub sinks: Arc<Sinks>,
+    pub sinks: Arc<Live<Sinks>>,
     /// Who forgets what is past its time.
     pub retainer: Arc<Retainer>,
 }
@@ -114,6 +115,11 @@ impl Running {
         runner.tasks.spawn(Arc::clone(&runner).watch_the_clock());
         runner.tasks.spawn(Arc::clone(&runner).retain());
         Self { runner }
+    }
+
+    /// The account may be well again: the next queued job probes that at once.
+    pub fn probe_account(&self) {
+        self.runner.duties.probe_account();
     }
 
     /// Claims nothing more and lets running work reach its end within `grace`; what is left is given back.
@@ -235,12 +241,12 @@ impl Runner {
         match duty {
             Duty::Submit => {
                 let call = |call: CreateCall| async move {
-                    self.upstream.submit(&call.body, &call.id.to_string()).await
+                    self.upstream.get().submit(&call.body, &call.id.to_string()).await
                 };
                 self.duties.submit(job, claimed_at, call).await;
             }
             Duty::Ask => {
-                let call = |task: TaskId| async move { self.upstream.ask(&task.0).await };
+                let call = |task: TaskId| async move { self.upstream.get().ask(&task.0).await };
                 self.duties.ask(job, call).await;
             }
             Duty::Fetch => self.fetch(job).await,

@@ -367,6 +367,9 @@ pub trait Store: Retain + 'static {
     /// Returns once everything that any earlier read saw is durable.
     async fn barrier(&self) -> Result<(), StoreError>;
 
+    /// Writes something of no meaning, as every change is written. Durable when it returns.
+    async fn probe(&self) -> Result<(), StoreError>;
+
     /// How many jobs are where.
     async fn counts(&self) -> Result<Counts, StoreError>;
 

@@ -91,10 +91,37 @@ fn check_names_everything_that_is_wrong() {
     assert_eq!(report["ok"], false);
     let keys: Vec<_> = report["problems"].as_array().unwrap().iter().map(|problem| &problem["key"]).collect();
     assert_eq!(keys, ["poll.intervall", "poll.jitter"]);
+    let jitter = &report["problems"][1];
+    assert_eq!((&jitter["file"], &jitter["line"]), (&"reelhook.toml".into(), &3.into()));
+    assert_eq!((&jitter["default"], &report["problems"][0]["default"]), (&"0.2".into(), &Value::Null));
     let text = here(folder.path()).args(["config", "check"]).assert().code(2);
-    text.stdout(predicate::str::contains("poll.interval`?"))
-        .stderr("error: the configuration has 2 problems\n");
+    text.stdout(
+        predicate::str::contains("poll.interval`?").and(predicate::str::contains("; the default is 0.2\n")),
+    )
+    .stderr("error: the configuration has 2 problems\n");
     here(folder.path()).args(["config", "show"]).assert().code(2).stdout("");
+    let serve = here(folder.path()).arg("serve").assert().code(2);
+    let both = predicate::str::contains("poll.intervall").and(predicate::str::contains("poll.jitter"));
+    serve.stderr(both.and(predicate::function(|text: &str| text.lines().count() == 1)));
+}
+
+#[test]
+fn a_text_that_is_no_toml_is_told_with_every_line_that_is_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("reelhook.toml"), "[poll]\njitter = = 1\ninterval = \"15s\"\n[log\n")
+        .unwrap();
+    let report = json(here(folder.path()).args(["config", "check"]));
+    let lines: Vec<_> =
+        report["problems"].as_array().unwrap().iter().map(|problem| &problem["line"]).collect();
+    assert_eq!(lines, [2, 4]);
+}
+
+#[test]
+fn the_schema_is_one_json_document() {
+    let folder = tempfile::tempdir().unwrap();
+    let schema = json(here(folder.path()).args(["config", "schema"]));
+    assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+    assert_eq!(schema["properties"]["poll"]["properties"]["interval"]["default"], "15s");
 }
 
 #[test]

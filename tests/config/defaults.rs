@@ -12,7 +12,7 @@ fn debug(config: &Config) -> String {
     format!("{config:#?}")
 }
 
-fn uncommented_example() -> String {
+pub(crate) fn uncommented_example() -> String {
     let section = |line: &str| line.starts_with("# [sinks.") && line.ends_with(']');
     let setting = |line: &str| line.starts_with("# ") && line.split(' ').nth(2) == Some("=") || section(line);
     let line = |line: &str| if setting(line) { line[2..].to_owned() } else { line.to_owned() };
@@ -20,7 +20,7 @@ fn uncommented_example() -> String {
 }
 
 /// The same without what would set a secret twice, and without what this build does not have.
-fn example_without_files() -> String {
+pub(crate) fn example_without_files() -> String {
     let is_file = |line: &&str| line.contains("_file = ") && !line.contains("keys_file");
     let example = uncommented_example();
     let text: String =

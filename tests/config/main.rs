@@ -11,6 +11,8 @@ mod any_input;
 mod defaults;
 mod layers;
 mod otel;
+mod reload;
+mod schema;
 mod secrets;
 mod sinks;
 mod storage;

@@ -83,14 +83,15 @@ fn the_unit_is_hardened_and_whole() {
         &["security", "--offline=true", "--threshold=15", "--no-pager", unit],
     );
     assert!(judged.contains("Overall exposure level"), "{judged}");
-    // As it is installed, with a program where it expects one.
+    // As it is installed, with a program wherever it expects one.
     let root = tempfile::tempdir().unwrap();
     let units = root.path().join("etc/systemd/system");
-    let program = root.path().join("usr/bin/reelhook");
     fs::create_dir_all(&units).unwrap();
-    fs::create_dir_all(program.parent().unwrap()).unwrap();
     fs::copy(unit, units.join("reelhook.service")).unwrap();
-    fs::copy("/bin/true", &program).unwrap();
+    for program in ["usr/bin/reelhook", "bin/kill"].map(|path| root.path().join(path)) {
+        fs::create_dir_all(program.parent().unwrap()).unwrap();
+        fs::copy("/bin/true", &program).unwrap();
+    }
     for target in ["sysinit", "basic", "shutdown", "network-online", "multi-user"] {
         fs::write(units.join(format!("{target}.target")), "[Unit]\nDescription=x\n").unwrap();
     }

@@ -59,6 +59,7 @@ macro_rules! conformance {
             an_event_about_no_job_is_numbered_among_the_others
             the_oldest_open_job_of_each_phase_is_known_whatever_ends_before_it
             a_kept_value_never_changes
+            a_probe_is_taken_as_often_as_one_likes_and_leaves_nothing
             a_change_wakes_who_registered_before
             what_is_owed_is_found_by_its_lane_and_survives_reopening
             what_is_owed_for_an_event_about_no_job_tells_what_the_event_has_to_tell

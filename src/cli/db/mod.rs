@@ -62,7 +62,7 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
         _ => Vec::new(),
     };
     let options = LoadOptions { path: args.config, overrides, ..LoadOptions::from_process() };
-    let config = config::load_with(options)?.config;
+    let config = config::load_with(&options)?.config;
     if !matches!(args.command, Command::Import(_)) {
         needs_folder(&config)?;
     }

@@ -30,6 +30,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::{import::import, restored::restored};
 
+pub use open::probe;
+
 use self::{
     beat::Log,
     board::Board,
@@ -188,6 +190,11 @@ impl Store for PostgresStore {
     /// The database shows nothing that is not durable.
     async fn barrier(&self) -> Result<(), StoreError> {
         if self.link.is_closed() { Err(StoreError::Unavailable("it is closed".to_owned())) } else { Ok(()) }
+    }
+
+    async fn probe(&self) -> Result<(), StoreError> {
+        self.link.ask(open::PROBE).await?;
+        Ok(())
     }
 
     async fn counts(&self) -> Result<Counts, StoreError> {

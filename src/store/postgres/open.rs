@@ -31,6 +31,8 @@ const DURABLE: [&str; 3] = ["fsync", "full_page_writes", "synchronous_commit"];
 
 /// The advisory lock that each instance shares as long as it listens: whoever has it alone knows that none runs.
 pub(super) const RUNNING: &str = "7304, 4";
+/// A record of the write-ahead log that means nothing: a commit of it is a commit like any other, and leaves nothing.
+pub(super) const PROBE: &str = "SELECT pg_logical_emit_message(true, 'reelhook', 'probe')";
 
 /// What every connection is told. A pooler takes no such settings: the database's role has to have them.
 const SETTINGS: [(&str, &str); 3] =
@@ -108,14 +110,31 @@ fn process(instance: &str) -> String {
 /// Refuses a database that loses what it acknowledged, and brings its tables up to date.
 pub(super) async fn prepare(options: &PgConnectOptions) -> Result<(), StoreError> {
     let mut connection = options.connect().await.map_err(away)?;
+    refuse_unsafe(&mut connection).await?;
+    migrate(&mut connection).await?;
+    connection.close().await.map_err(away)
+}
+
+async fn refuse_unsafe(connection: &mut PgConnection) -> Result<(), StoreError> {
     for setting in DURABLE {
         let sql = format!("SHOW {setting}");
-        let row = raw_sql(sqlx::AssertSqlSafe(sql)).fetch_one(&mut connection).await.map_err(away)?;
+        let row = raw_sql(sqlx::AssertSqlSafe(sql)).fetch_one(&mut *connection).await.map_err(away)?;
         if row.try_get::<String, _>(0).map_err(away)? == "off" {
             return Err(StoreError::Unsafe { setting });
         }
     }
-    migrate(&mut connection).await?;
+    Ok(())
+}
+
+/// Whether the database can be reached, keeps what it acknowledges, and takes a write. Touches no table: others may be at
+/// work there.
+///
+/// # Errors
+/// [`StoreError::Unsafe`], [`StoreError::Unavailable`].
+pub async fn probe(config: &config::Database) -> Result<(), StoreError> {
+    let mut connection = options(&config.url, config, "reelhook-doctor")?.connect().await.map_err(away)?;
+    refuse_unsafe(&mut connection).await?;
+    raw_sql(PROBE).execute(&mut connection).await.map_err(away)?;
     connection.close().await.map_err(away)
 }
 

@@ -41,6 +41,7 @@ mod write;
 pub use check::{Finding, Report, check};
 pub use export::{Exported, export};
 pub use import::import;
+pub use offline::probe;
 pub use recover::{Recovered, recover};
 pub use restored::restored;
 
@@ -335,6 +336,11 @@ impl Store for SledStore {
 
     async fn barrier(&self) -> Result<(), StoreError> {
         self.committer.judge(|_| Ok(())).await
+    }
+
+    async fn probe(&self) -> Result<(), StoreError> {
+        let key = keys::kept("probe");
+        self.committer.judge(move |txn| txn.put(&key, &[])).await
     }
 
     async fn counts(&self) -> Result<Counts, StoreError> {

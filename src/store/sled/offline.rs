@@ -3,7 +3,7 @@
 
 use std::{
     fs::{self, File, TryLockError},
-    io,
+    io::{self, Write as _},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     thread,
@@ -99,6 +99,28 @@ impl Held {
         copy_files(&self.path, &folder).map_err(failed)?;
         Ok(copy)
     }
+}
+
+/// Writes and syncs a file beside those of a store that nobody has open, and removes it. The store itself stays as it is.
+///
+/// # Errors
+/// [`StoreError::Missing`], [`StoreError::Locked`], [`StoreError::Sealed`], or [`StoreError::Unavailable`] with the
+/// system's reason.
+pub fn probe(settings: &config::Store) -> Result<(), StoreError> {
+    let folder = &settings.path;
+    refuse_sealed(folder)?;
+    let _held = Held::take(folder)?;
+    let path = folder.join(".probe");
+    let write = || -> io::Result<()> {
+        let mut file = File::create(&path)?;
+        file.write_all(b"reelhook")?;
+        file.sync_all()?;
+        fs::remove_file(&path)?;
+        File::open(folder)?.sync_all()
+    };
+    write().map_err(|error| {
+        StoreError::Unavailable(format!("{} cannot be written to: {error}", folder.display()))
+    })
 }
 
 fn is_still_at(file: &File, path: &Path) -> bool {

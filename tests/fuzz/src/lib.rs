@@ -20,8 +20,11 @@ use futures_util::future::LocalBoxFuture;
 use reelhook::{
     clock::Clock,
     config::Config,
+    doctor::Doctor,
     inbound::{Context, Feed, Keys, Limits},
-    outbound::{archive::Archive, deliver::Sinks, egress::Guard},
+    live::Live,
+    outbound::{archive::Archive, deliver::Sinks, egress::Guard, upstream::Upstream},
+    runner::Retainer,
     sandbox::{self, Options, Sandbox},
     server::{Listeners, Server},
 };
@@ -109,19 +112,26 @@ async fn start(dir: &TempDir, adjust: impl FnOnce(&mut Config)) -> (Server, Sand
     config.server.shutdown_grace = Duration::from_secs(1);
     adjust(&mut config);
     let listeners = Listeners::bind(&config).expect("ports");
-    let (archive, keys) = (Archive::open(&config.storage).await.expect("an archive"), Keys::load(&config));
+    let archive = Arc::new(Archive::open(&config.storage).await.expect("an archive"));
+    let keys = Keys::load(&config).expect("no keys");
     let server = Server::start(config, Clock::system(), listeners).await.expect("a server");
     let stop = CancellationToken::new();
-    let (config, guard) = (server.app().config(), Guard::new(server.app().config().egress.allow.clone()));
-    let kept = server.app().delivery_secret().await.expect("a secret");
-    let sinks = Sinks::new(config, &kept, guard.clone(), server.app().clock().clone()).expect("sinks");
+    let app = Arc::clone(server.app());
+    let (config, clock) = (app.config(), app.clock().clone());
+    let guard = Guard::new(config.egress.allow.clone());
+    let secret = app.delivery_secret().await.expect("a secret");
+    let sinks = Sinks::new(&config, &secret, guard.clone(), clock.clone()).expect("sinks");
+    let upstream = Upstream::new(&config.upstream, clock).expect("a client");
+    let (sinks, upstream) = (Arc::new(Live::new(sinks)), Arc::new(Live::new(upstream)));
     let context = Context {
-        app: Arc::clone(server.app()),
-        archive: Arc::new(archive),
+        app: Arc::clone(&app),
+        archive: Arc::clone(&archive),
         backup: None,
-        keys: keys.expect("no keys"),
+        retainer: Arc::new(Retainer::new(Arc::clone(&app), Arc::clone(&archive))),
+        doctor: Doctor::new(app, archive, upstream, Arc::clone(&sinks)),
+        sinks,
+        keys: Arc::new(Live::new(keys)),
         guard,
-        sinks: Arc::new(sinks),
         // Every input is a callback, and what is asked about is not how many there may be.
         limits: Limits::new(&reelhook::config::Callback {
             rate_limit_per_minute: u32::MAX,

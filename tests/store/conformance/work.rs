@@ -141,6 +141,21 @@ pub(crate) async fn a_kept_value_never_changes(place: &dyn Place) {
     assert_eq!(store.keep("other", vec![99]).await.unwrap(), [99]);
 }
 
+pub(crate) async fn a_probe_is_taken_as_often_as_one_likes_and_leaves_nothing(place: &dyn Place) {
+    let store = place.open().await;
+    put(&*store, job(1)).await;
+    let before = (store.counts().await.unwrap(), store.bounds().await.unwrap());
+    for _ in 0..3 {
+        store.probe().await.unwrap();
+    }
+    assert_eq!((store.counts().await.unwrap(), store.bounds().await.unwrap()), before);
+    let store = place.reopen(store).await;
+    assert_eq!((store.counts().await.unwrap(), store.bounds().await.unwrap()), before);
+    store.close().await;
+    assert!(store.probe().await.is_err());
+    drop(place.reopen(store).await);
+}
+
 pub(crate) async fn a_change_wakes_who_registered_before(place: &dyn Place) {
     let store = place.open().await;
     let mut wake = store.wake();

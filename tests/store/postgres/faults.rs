@@ -12,9 +12,13 @@ use reelhook::{
     clock::Clock,
     config::Database,
     lifecycle::{Duty, Event, Job},
-    store::{Insert, Inserted, Replaced, Store, StoreError, Verdict, postgres::PostgresStore},
+    store::{
+        Insert, Inserted, Replaced, Store, StoreError, Verdict,
+        postgres::{self, PostgresStore},
+    },
 };
 use secrecy::ExposeSecret as _;
+use sqlx::{Connection as _, PgConnection, Row as _, raw_sql};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -120,12 +124,30 @@ async fn a_database_that_may_lose_what_it_acknowledged_is_refused() {
     let _alone = ALONE.lock().await;
     for setting in ["fsync", "full_page_writes", "synchronous_commit"] {
         let server = Server::start_with(&[&format!("{setting} = off")]);
+        let probed = postgres::probe(&server.database()).await;
+        assert!(
+            matches!(probed, Err(StoreError::Unsafe { setting: found }) if found == setting),
+            "{setting}"
+        );
         let opened = PostgresStore::open(&server.database(), Clock::manual(NOW.0), Duration::ZERO).await;
         assert!(
             matches!(opened, Err(StoreError::Unsafe { setting: found }) if found == setting),
             "{setting}"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_is_probed_from_outside_without_making_or_changing_a_table() {
+    let _alone = ALONE.lock().await;
+    let base = with_own_server().await;
+    postgres::probe(&base.database).await.unwrap();
+    let mut connection = PgConnection::connect(base.database.url.expose_secret()).await.unwrap();
+    let tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'";
+    let count: i64 = raw_sql(tables).fetch_one(&mut connection).await.unwrap().get(0);
+    assert_eq!(count, 0);
+    base.server.crash();
+    assert!(matches!(postgres::probe(&base.database).await, Err(StoreError::Unavailable(_))));
 }
 
 /// A way to the database on which answers get lost.

@@ -401,6 +401,10 @@ impl Store for MemoryStore {
         self.judge(false, |_| Ok(())).await
     }
 
+    async fn probe(&self) -> Result<(), StoreError> {
+        self.barrier().await
+    }
+
     async fn counts(&self) -> Result<Counts, StoreError> {
         self.read(|inner| inner.tables.counts()).await
     }
