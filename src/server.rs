@@ -29,7 +29,7 @@ use crate::{
     lifecycle::{Millis, Policy},
     live::Live,
     outbound::{
-        archive::{Archive, ArchiveError},
+        archive::{self, Archive, ArchiveError},
         deliver::{Sinks, SinksError},
         download::Downloader,
         egress::Guard,
@@ -284,15 +284,12 @@ async fn restored(config: &Config, clock: &Clock) -> Result<Restored, StartError
 /// The place that a backup is kept in. A folder is made where it is missing, if `make` says so.
 ///
 /// # Errors
-/// [`StartError::Backup`]: the place is out of reach, or of a kind that this build knows nothing of.
+/// [`StartError::Backup`]: the place is out of reach, or a client of its cloud cannot be set up.
 pub fn backup_target(backup: &Backup, make: bool) -> Result<Target, StartError> {
     let target = match backup {
         Backup::Folder(path) if make => Target::folder(path),
         Backup::Folder(path) => Target::existing_folder(path),
-        Backup::Bucket(url) => {
-            let message = format!("`{}:` is no place that this build can write backups to", url.scheme());
-            Err(io::Error::new(io::ErrorKind::Unsupported, message))
-        }
+        Backup::Bucket(bucket) => archive::open_bucket(bucket).map(Target::bucket).map_err(io::Error::other),
     };
     target.map_err(StartError::Backup)
 }

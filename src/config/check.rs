@@ -14,7 +14,7 @@ use tracing_subscriber::EnvFilter;
 use url::Url;
 
 use super::{
-    Api, Auth, Backup, Budget, Callback, Config, Database, Download, Egress, Log, LogFormat, Poll, Retention,
+    Api, Auth, Budget, Callback, Config, Database, Download, Egress, Log, LogFormat, Poll, Retention,
     Sandbox, Server, Store, Tls, Upstream,
     file::{self, File},
     otel, relations,
@@ -108,6 +108,7 @@ impl<'a> Checker<'a> {
 pub(super) fn config(c: &mut Checker<'_>, file: &File) -> Config {
     let delivery = sinks::delivery(c, &file.delivery);
     let server = server(c, &file.server);
+    let storage = storage::storage(c, file);
     let config = Config {
         auth: auth(c, &file.auth),
         upstream: upstream(c, &file.upstream),
@@ -116,10 +117,10 @@ pub(super) fn config(c: &mut Checker<'_>, file: &File) -> Config {
         download: download(c, &file.download),
         sinks: sinks::all(c, &file.sinks, &delivery),
         delivery,
-        storage: storage::storage(c, &file.storage),
         store: store(c, &file.store),
         database: database(c, &file.store, &server.instance),
-        backup: backup(c, &file.store),
+        backup: storage::backup(c, file, &storage),
+        storage,
         server,
         egress: egress(c, &file.egress),
         budget: budget(c, &file.budget),
@@ -297,7 +298,7 @@ fn store(c: &mut Checker<'_>, f: &file::Store) -> Store {
     }
 }
 
-fn is_database(url: &str) -> bool {
+pub(super) fn is_database(url: &str) -> bool {
     url.starts_with("postgres:") || url.starts_with("postgresql:")
 }
 
@@ -325,34 +326,6 @@ fn database(c: &mut Checker<'_>, f: &file::Store, instance: &str) -> Option<Data
     let url = c.database_url("store.url", &f.url)?;
     let direct_url = f.direct_url.as_ref().and_then(|url| c.database_url("store.direct_url", url));
     Some(Database { url, direct_url, password, connections, instance: instance.to_owned() })
-}
-
-fn backup(c: &mut Checker<'_>, f: &file::Store) -> Option<Backup> {
-    let text = f.backup.as_deref()?;
-    if is_database(&f.url) {
-        let message = "is for a store in a folder, and store.url names a database: use the database's own backup (archived \
-                       write-ahead log and base backups), and recover it to its last commit";
-        return c.reject("store.backup", message);
-    }
-    let scheme = text.split_once(':').map_or("", |(scheme, _)| scheme);
-    let is_built_in = match scheme {
-        "s3" => cfg!(feature = "s3"),
-        "gs" => cfg!(feature = "gcs"),
-        "az" => cfg!(feature = "azure"),
-        _ => return Some(Backup::Folder(c.folder("store.backup", text, "file"))),
-    };
-    if !is_built_in {
-        return c.reject("store.backup", format!("this build knows nothing of `{scheme}:`"));
-    }
-    let url = Url::parse(text)
-        .ok()
-        .filter(|url| url.has_host() && url.query().is_none() && url.username().is_empty());
-    match url {
-        Some(url) => Some(Backup::Bucket(url)),
-        None => {
-            c.reject("store.backup", format!("must be `{scheme}://bucket/prefix`, without user and query"))
-        }
-    }
 }
 
 fn egress(c: &mut Checker<'_>, f: &file::Egress) -> Egress {

@@ -308,12 +308,12 @@ pub struct Store {
 }
 
 /// `[store] backup`: where the embedded store is backed up to, continuously.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Backup {
     /// A folder, apart from those of the store and of the archive.
     Folder(PathBuf),
-    /// A bucket and what the names of all objects begin with: `s3://`, `gs://` or `az://`, without user, password and query.
-    Bucket(Url),
+    /// A bucket, `s3://`, `gs://` or `az://`.
+    Bucket(Bucket),
 }
 
 /// `[store]` of several instances: a PostgreSQL database. The URLs may hold passwords.

@@ -1,13 +1,17 @@
-//! `[storage]`: where videos are kept, a folder or a bucket.
+//! Where videos are kept and backups of the store: folders or buckets.
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
 use bytesize::ByteSize;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use url::Url;
 
-use super::{check::Checker, file};
+use super::{
+    Backup,
+    check::{Checker, is_database},
+    file,
+};
 
 /// `[storage]`: where videos are kept.
 #[derive(Clone, Debug)]
@@ -22,7 +26,7 @@ pub struct Storage {
     pub min_free: u64,
 }
 
-/// A bucket of an object store; only in builds with its feature.
+/// A bucket of an object store; only in builds with its feature. It is shown as its URL.
 #[derive(Clone, Debug)]
 pub struct Bucket {
     /// Whose it is.
@@ -51,6 +55,13 @@ impl Bucket {
     }
 }
 
+impl fmt::Display for Bucket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let slash = if self.prefix.is_empty() { "" } else { "/" };
+        write!(f, "{}://{}{slash}{}", self.cloud.scheme(), self.name, self.prefix)
+    }
+}
+
 /// Whose object store it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cloud {
@@ -69,6 +80,14 @@ impl Cloud {
             "gs" => Some(Self::Gcs),
             "az" => Some(Self::Azure),
             _ => None,
+        }
+    }
+
+    const fn scheme(self) -> &'static str {
+        match self {
+            Self::S3 => "s3",
+            Self::Gcs => "gs",
+            Self::Azure => "az",
         }
     }
 
@@ -92,7 +111,8 @@ pub enum Serve {
     Redirect,
 }
 
-pub(super) fn storage(c: &mut Checker<'_>, f: &file::Storage) -> Storage {
+pub(super) fn storage(c: &mut Checker<'_>, file: &file::File) -> Storage {
+    let f = &file.storage;
     let (key, template) = ("storage.key_template", &f.key_template);
     if !template.contains("{job_id}") {
         c.problem(key, "must contain {job_id}: files of different jobs would overwrite each other");
@@ -104,14 +124,17 @@ pub(super) fn storage(c: &mut Checker<'_>, f: &file::Storage) -> Storage {
         c.problem(key, "knows {job_id} and {date} only");
     }
     let serve = serve(c, &f.serve);
-    let named = f.url.split_once("://").and_then(|(scheme, rest)| Some((Cloud::of_scheme(scheme)?, rest)));
-    let bucket = named.and_then(|(cloud, rest)| bucket(c, f, cloud, rest, serve));
+    let named = named(&f.url);
+    let bucket = named.and_then(|named| bucket(c, f, "storage.url", named, serve));
     let root = match named {
         Some(_) if f.spool.as_os_str().is_empty() => {
             c.reject("storage.spool", "must name a folder").unwrap_or_default()
         }
         Some(_) => c.path(&f.spool),
-        None => folder(c, f, serve),
+        None => {
+            let backs_up = file.store.backup.as_deref().is_some_and(|url| self::named(url).is_some());
+            folder(c, f, serve, backs_up)
+        }
     };
     Storage {
         root,
@@ -119,6 +142,40 @@ pub(super) fn storage(c: &mut Checker<'_>, f: &file::Storage) -> Storage {
         key_template: template.clone(),
         min_free: c.size("storage.min_free", &f.min_free, ByteSize::b(0)..=ByteSize::pib(1)),
     }
+}
+
+/// `[store] backup`. A bucket is reached as that of the videos is, where that is of the same cloud or a folder; one of
+/// another cloud as the environment says.
+pub(super) fn backup(c: &mut Checker<'_>, file: &file::File, videos: &Storage) -> Option<Backup> {
+    let text = file.store.backup.as_deref()?;
+    let key = "store.backup";
+    if is_database(&file.store.url) {
+        let message = "is for a store in a folder, and store.url names a database: use the database's own backup (archived \
+                       write-ahead log and base backups), and recover it to its last commit";
+        return c.reject(key, message);
+    }
+    let Some((cloud, rest)) = named(text) else {
+        return Some(Backup::Folder(c.folder(key, text, "file")));
+    };
+    let bucket = match &videos.bucket {
+        None => bucket(c, &file.storage, key, (cloud, rest), Serve::Proxy)?,
+        Some(videos) => {
+            let (name, prefix) = place(c, key, cloud, rest)?;
+            let (endpoint, region, credentials) = if videos.cloud == cloud {
+                (videos.endpoint.clone(), videos.region.clone(), videos.credentials.clone())
+            } else {
+                (None, None, None)
+            };
+            Bucket { cloud, name, prefix, endpoint, region, credentials, serve: Serve::Proxy }
+        }
+    };
+    Some(Backup::Bucket(bucket))
+}
+
+/// The cloud that a URL names, and what comes behind it.
+fn named(url: &str) -> Option<(Cloud, &str)> {
+    let (scheme, rest) = url.split_once("://")?;
+    Some((Cloud::of_scheme(scheme)?, rest))
 }
 
 fn serve(c: &mut Checker<'_>, text: &str) -> Serve {
@@ -131,7 +188,7 @@ fn serve(c: &mut Checker<'_>, text: &str) -> Serve {
     }
 }
 
-fn folder(c: &mut Checker<'_>, f: &file::Storage, serve: Serve) -> PathBuf {
+fn folder(c: &mut Checker<'_>, f: &file::Storage, serve: Serve, backs_up: bool) -> PathBuf {
     if serve == Serve::Redirect {
         c.problem(
             "storage.serve",
@@ -144,8 +201,8 @@ fn folder(c: &mut Checker<'_>, f: &file::Storage, serve: Serve) -> PathBuf {
         ("storage.region", f.region.is_some()),
         ("storage.credentials", credentials),
     ] {
-        if is_set {
-            c.warn(key, "has no effect unless storage.url names a bucket");
+        if is_set && !backs_up {
+            c.warn(key, "has no effect unless storage.url or store.backup names a bucket");
         }
     }
     let is_known = f.url.split_once(':').is_none_or(|(scheme, _)| scheme == "file");
@@ -157,14 +214,36 @@ fn folder(c: &mut Checker<'_>, f: &file::Storage, serve: Serve) -> PathBuf {
     c.folder("storage.url", &f.url, "file")
 }
 
-fn bucket(c: &mut Checker<'_>, f: &file::Storage, cloud: Cloud, rest: &str, serve: Serve) -> Option<Bucket> {
+fn bucket(
+    c: &mut Checker<'_>,
+    f: &file::Storage,
+    key: &str,
+    (cloud, rest): (Cloud, &str),
+    serve: Serve,
+) -> Option<Bucket> {
+    let (name, prefix) = place(c, key, cloud, rest)?;
+    let bucket = Bucket {
+        cloud,
+        name,
+        prefix,
+        endpoint: f.endpoint.as_ref().and_then(|url| c.base_url("storage.endpoint", url)),
+        region: f.region.clone(),
+        credentials: c.secret("storage.credentials", &f.credentials, &f.credentials_file),
+        serve,
+    };
+    credentials(c, &bucket);
+    Some(bucket)
+}
+
+/// The name of a bucket, and the prefix of what is ours in it.
+fn place(c: &mut Checker<'_>, key: &str, cloud: Cloud, rest: &str) -> Option<(String, String)> {
     let (called, feature, is_known) = cloud.feature();
     if !is_known {
         let message = format!(
             "names a bucket of {called}, which this build knows nothing of: take one with the feature `{feature}` \
              (`cargo install reelhook --features {feature}`), or write `file:./folder`"
         );
-        return c.reject("storage.url", message);
+        return c.reject(key, message);
     }
     let (name, prefix) = rest.split_once('/').unwrap_or((rest, ""));
     let prefix = prefix.trim_end_matches('/');
@@ -176,19 +255,9 @@ fn bucket(c: &mut Checker<'_>, f: &file::Storage, cloud: Cloud, rest: &str, serv
     if !plain(name) || !(prefix.is_empty() || prefix.split('/').all(plain)) {
         let message = "must be a bucket and, if you like, a prefix of letters, digits, `-`, `_`, `.`, `=` and `/`: \
                        write \"s3://bucket/videos\"";
-        return c.reject("storage.url", message);
+        return c.reject(key, message);
     }
-    let bucket = Bucket {
-        cloud,
-        name: name.to_owned(),
-        prefix: prefix.to_owned(),
-        endpoint: f.endpoint.as_ref().and_then(|url| c.base_url("storage.endpoint", url)),
-        region: f.region.clone(),
-        credentials: c.secret("storage.credentials", &f.credentials, &f.credentials_file),
-        serve,
-    };
-    credentials(c, &bucket);
-    Some(bucket)
+    Some((name.to_owned(), prefix.to_owned()))
 }
 
 /// No message repeats them.

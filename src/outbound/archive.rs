@@ -34,7 +34,7 @@ pub use self::{bucket::State, error::ArchiveError};
 pub(super) use self::{lock::Lock, upload::Whole};
 use super::manifest::Manifest;
 use crate::{
-    config::Storage,
+    config::{self, Storage},
     disk::{self, Role, Trouble},
 };
 
@@ -223,6 +223,14 @@ impl Archive {
     pub(super) async fn lock(&self, stem: &str) -> Result<Option<Lock>, ArchiveError> {
         self.local.lock(stem).await
     }
+}
+
+/// The store of objects below a bucket's prefix, for what is no video. Connects to nobody.
+///
+/// # Errors
+/// [`ArchiveError::Bucket`]: what is configured does not suffice.
+pub fn open_bucket(settings: &config::Bucket) -> Result<Arc<dyn ObjectStore>, ArchiveError> {
+    Ok(Bucket::new(settings)?.store())
 }
 
 fn parse(location: &str) -> Result<Path, ArchiveError> {

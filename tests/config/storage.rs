@@ -4,7 +4,7 @@ use crate::Setup;
 
 #[cfg(all(feature = "s3", feature = "gcs", feature = "azure"))]
 mod buckets {
-    use reelhook::config::{Bucket, Cloud, Serve};
+    use reelhook::config::{Backup, Bucket, Cloud, Serve};
     use secrecy::ExposeSecret as _;
 
     use super::*;
@@ -51,6 +51,24 @@ mod buckets {
         assert_eq!(by_systemd.credentials.unwrap().expose_secret(), "id:x");
         let usual = Setup::with("storage.url = \"gs://videos\"").load().config.storage.root;
         assert!(usual.ends_with("data/spool"), "{usual:?}");
+    }
+
+    #[test]
+    fn a_backup_in_a_bucket_is_reached_as_the_videos_are_unless_they_are_in_another_cloud() {
+        let backup = |videos: &str, url: &str| {
+            let access = "endpoint = \"http://10.0.0.5:9000\"\ncredentials = \"id:key\"";
+            let text = format!("store.backup = \"{url}\"\n[storage]\nurl = \"{videos}\"\n{access}\n");
+            let loaded = Setup::with(&text).load();
+            assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+            let Some(Backup::Bucket(bucket)) = loaded.config.backup else { panic!("no bucket") };
+            (bucket.to_string(), bucket.endpoint.is_some(), bucket.key().is_some())
+        };
+        for videos in ["file:./videos", "s3://videos"] {
+            assert_eq!(backup(videos, "s3://safe/one"), ("s3://safe/one".to_owned(), true, true), "{videos}");
+        }
+        assert_eq!(backup("s3://videos", "gs://safe"), ("gs://safe".to_owned(), false, false));
+        let problem = Setup::new().flag("store.backup", "s3://a b").only_problem();
+        assert!(problem.contains("store.backup") && problem.contains("must be a bucket"), "{problem}");
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub(super) fn run(config: &Config, output: &Output) -> Result<(), Failure> {
     };
     let from = match backup {
         Backup::Folder(path) => path.display().to_string(),
-        Backup::Bucket(url) => url.to_string(),
+        Backup::Bucket(bucket) => bucket.to_string(),
     };
     let target = server::backup_target(backup, false)
         .map_err(|error| Failure::new(Exit::NotFound, format!("{from}: {error}")))?;
