@@ -18,6 +18,8 @@ use crate::server::{PATIENCE, Process, SPEED, charges, client, free_port, order}
 
 /// How long the load goes on.
 const LOAD: Duration = Duration::from_secs(6);
+/// How long a client waits while the queue is full.
+const FULL: Duration = Duration::from_millis(50);
 /// What may be missing.
 const LOST: SignedDuration = SignedDuration::from_secs(5);
 const CLIENTS: usize = 8;
@@ -81,8 +83,12 @@ impl Stage {
 async fn load(server: &Process) -> BTreeMap<String, Timestamp> {
     let (mut acknowledged, begun, http) = (BTreeMap::new(), Instant::now(), client());
     while begun.elapsed() < LOAD {
-        let job = http.post(server.url("/v1/jobs")).json(&order("a fox")).send().await.unwrap();
-        let job = job.json::<Value>().await.unwrap();
+        let answer = http.post(server.url("/v1/jobs")).json(&order("a fox")).send().await.unwrap();
+        if answer.status() == 429 {
+            tokio::time::sleep(FULL).await; // the queue is full: what is in it is load enough
+            continue;
+        }
+        let job = answer.json::<Value>().await.unwrap();
         acknowledged
             .insert(job["id"].as_str().unwrap_or_else(|| panic!("{job}")).to_owned(), Timestamp::now());
     }
