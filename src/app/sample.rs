@@ -56,7 +56,7 @@ fn file(id: JobId, server: &Url) -> Value {
     json!({
         "name": "video.mp4", "location": format!("2026-01-01/{id}/video.mp4"),
         "url": format!("{base}/media/{id}/video.mp4?exp=0&sig=sample"),
-        "bytes": FILE_BYTES, "sha256": "0".repeat(64), "content_type": "video/mp4",
+        "bytes": FILE_BYTES, "sha256": "0".repeat(64), "content_type": "video/mp4", "removed_at": null,
     })
 }
 

@@ -35,8 +35,9 @@ fn another(key: &str, value: &Value) -> Value {
     let text = |text: &str| Value::String(text.to_owned());
     match (key.rsplit('.').next().unwrap(), value) {
         (_, Value::Integer(number)) => Value::Integer(number + 1),
-        (_, Value::Float(number)) => Value::Float(number + 0.1),
+        (_, Value::Float(number)) => Value::Float(number / 2.0),
         (_, Value::Boolean(is)) => Value::Boolean(!is),
+        ("instance", _) => text("reelhook-2"),
         ("listen", _) => text("127.0.0.1:9000"),
         ("server", _) => text("nats://127.0.0.1:4223"),
         ("signature", _) => text("standard-webhooks"),
@@ -54,6 +55,7 @@ fn another(key: &str, value: &Value) -> Value {
             };
             Value::Array(items.iter().cloned().chain([text(more)]).collect())
         }
+        (_, Value::String(old)) if old == "0" => text("1d"),
         (_, Value::String(old)) => match old.find(|c: char| !c.is_ascii_digit()) {
             Some(unit) if unit > 0 => {
                 text(&format!("{}{}", old[..unit].parse::<u64>().unwrap() + 1, &old[unit..]))
@@ -93,15 +95,15 @@ fn is_named(key: &str) -> bool {
 
 #[test]
 fn each_key_is_taken_over_if_the_example_names_it_and_waits_if_not() {
-    let example: toml::Table = example_without_files().parse().unwrap();
+    let mut example: toml::Table = example_without_files().parse().unwrap();
+    // A scheme that goes by all that can be said of signatures.
+    set(&mut example, "callback.signature", Value::String("timestamped-body".to_owned()));
+    let secret = Value::String("a text of 24 characters or more".to_owned());
+    set(&mut example, "callback.signature_secrets", Value::Array(vec![secret]));
     for key in config::keys().filter(|key| !key.ends_with(".type")) {
         let Some(value) = lookup(&example, key) else { continue };
         let mut changed = example.clone();
         set(&mut changed, key, another(key, &value));
-        if key == "callback.signature" {
-            let secret = Value::String("another text of 24 characters or more".to_owned());
-            set(&mut changed, "callback.signature_secrets", Value::Array(vec![secret]));
-        }
         let setup = Setup::with(&example.to_string());
         let old = setup.load();
         let new = setup.file("reelhook.toml", &changed.to_string());
