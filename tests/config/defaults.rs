@@ -97,12 +97,12 @@ fn every_key_without_a_default_can_be_set_to_its_example() {
     // What is for a signature, a bucket or a database does nothing without one, and says so.
     let idle: Vec<_> = loaded.warnings.iter().map(|warning| &*warning.key).collect();
     let of_others = [
-        "callback.signature_header",
-        "callback.signature_timestamp_header",
-        "callback.signature_prefix",
         "storage.endpoint",
         "storage.region",
         "storage.credentials",
+        "callback.signature_header",
+        "callback.signature_timestamp_header",
+        "callback.signature_prefix",
         "store.direct_url",
         "store.password",
     ];

@@ -40,7 +40,7 @@ fn another(key: &str, value: &Value) -> Value {
         ("instance", _) => text("reelhook-2"),
         ("listen", _) => text("127.0.0.1:9000"),
         ("server", _) => text("nats://127.0.0.1:4223"),
-        ("signature", _) => text("standard-webhooks"),
+        ("signature", _) => text("stripe"),
         ("level", _) => text("debug"),
         ("format", Value::String(format)) => text(if format == "cloudevents" { "standard" } else { "json" }),
         ("secret", _) => text("another text of 24 characters or more"),
