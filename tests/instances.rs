@@ -15,7 +15,7 @@ use reelhook::{
     sandbox::{self, Options, Sandbox},
 };
 use secrecy::ExposeSecret as _;
-use support::{PATIENCE, Process, SPEED, charges, client, free_port, has_ended};
+use support::{PATIENCE, Process, SPEED, charges, client, configure, free_port, has_ended};
 use tempfile::TempDir;
 
 /// A provider, a database, and a folder for the videos that both servers share.
@@ -38,42 +38,22 @@ impl Stage {
     }
 
     async fn serve(&self, name: &str, callback: u16) -> Process {
-        let (api, public, provider) = (free_port(), self.callback, self.sandbox.url());
-        let store = self.database.url.expose_secret();
-        let config = format!(
+        let (api, public, store) = (free_port(), self.callback, self.database.url.expose_secret());
+        let more = format!(
             r#"
-            [server]
-            listen = "127.0.0.1:{api}"
+            callback.public_url = "http://127.0.0.1:{public}"
+            poll.overdue_after = "2s"
+            download = {{ backoff = "50ms", max_backoff = "200ms" }}
+            store.url = "{store}"
             [upstream]
-            base_url = "{provider}"
-            api_key = "aio_test"
             submit_timeout = "1s"
             connect_timeout = "500ms"
             unknown_wait = "5s"
-            requests_per_minute = 6000
             max_in_flight = 100
-            [callback]
-            listen = "127.0.0.1:{callback}"
-            public_url = "http://127.0.0.1:{public}"
-            [poll]
-            first_after = "250ms"
-            overdue_after = "2s"
-            interval = "250ms"
-            max_interval = "500ms"
-            [download]
-            backoff = "50ms"
-            max_backoff = "200ms"
-            [storage]
-            url = "file:videos"
-            min_free = "0"
-            [store]
-            url = "{store}"
-            [egress]
-            allow = ["127.0.0.0/8"]
             "#
         );
         let file = format!("{name}.toml");
-        fs::write(self.dir.path().join(&file), config).unwrap();
+        configure(self.dir.path(), &file, self.sandbox.url().as_str(), api, callback, &more);
         let mut command = Command::new(env!("CARGO_BIN_EXE_reelhook"));
         Process::run(command.args(["serve", "--config", &file]), self.dir.path(), api).await
     }

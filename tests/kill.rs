@@ -8,7 +8,7 @@ use std::{fs, net::TcpListener, time::Duration};
 
 use reelhook::sandbox::{self, Options, Sandbox};
 use serde_json::{Value, json};
-use support::{PATIENCE, Process, SPEED, charges, client, free_port};
+use support::{PATIENCE, Process, SPEED, charges, client, configure, free_port};
 use tempfile::TempDir;
 
 /// A provider that outlives the server, and where the server lives.
@@ -31,39 +31,13 @@ impl Stage {
 
     fn configure(&self, provider: &str, unknown_wait: &str) {
         let Self { api, callback, .. } = self;
-        let config = format!(
+        let more = format!(
             r#"
-            [server]
-            listen = "127.0.0.1:{api}"
-            [upstream]
-            base_url = "{provider}"
-            api_key = "aio_test"
-            submit_timeout = "500ms"
-            connect_timeout = "500ms"
-            unknown_wait = "{unknown_wait}"
-            requests_per_minute = 6000
-            [callback]
-            listen = "127.0.0.1:{callback}"
-            public_url = "http://127.0.0.1:{callback}"
-            [poll]
-            first_after = "250ms"
-            overdue_after = "500ms"
-            interval = "250ms"
-            max_interval = "500ms"
-            [download]
-            backoff = "50ms"
-            max_backoff = "200ms"
-            [storage]
-            url = "file:videos"
-            min_free = "0"
-            [store]
-            url = "sled:state"
-            min_free = "0"
-            [egress]
-            allow = ["127.0.0.0/8"]
+            upstream = {{ submit_timeout = "500ms", connect_timeout = "500ms", unknown_wait = "{unknown_wait}" }}
+            download = {{ backoff = "50ms", max_backoff = "200ms" }}
             "#
         );
-        fs::write(self.dir.path().join("reelhook.toml"), config).unwrap();
+        configure(self.dir.path(), "reelhook.toml", provider, *api, *callback, &more);
     }
 
     async fn serve(&self) -> Process {

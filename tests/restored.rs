@@ -8,7 +8,7 @@ use std::{fs, net::TcpListener, path::Path, process::Command};
 
 use reelhook::sandbox::{self, Options, Sandbox};
 use serde_json::Value;
-use support::{Process, SPEED, charges, free_port, has_ended};
+use support::{Process, SPEED, charges, configure, free_port, has_ended};
 use tempfile::TempDir;
 
 struct Stage {
@@ -28,34 +28,7 @@ impl Stage {
     fn upstream(&self, reachable: bool) {
         let nobody = format!("http://127.0.0.1:{}", free_port());
         let provider = if reachable { self.sandbox.url().to_string() } else { nobody };
-        let (api, callback) = (self.api, free_port());
-        let config = format!(
-            r#"
-            [server]
-            listen = "127.0.0.1:{api}"
-            [upstream]
-            base_url = "{provider}"
-            api_key = "aio_test"
-            requests_per_minute = 6000
-            [callback]
-            listen = "127.0.0.1:{callback}"
-            public_url = "http://127.0.0.1:{callback}"
-            [poll]
-            first_after = "250ms"
-            overdue_after = "500ms"
-            interval = "250ms"
-            max_interval = "500ms"
-            [storage]
-            url = "file:videos"
-            min_free = "0"
-            [store]
-            url = "sled:state"
-            min_free = "0"
-            [egress]
-            allow = ["127.0.0.0/8"]
-            "#
-        );
-        fs::write(self.dir.path().join("reelhook.toml"), config).unwrap();
+        configure(self.dir.path(), "reelhook.toml", &provider, self.api, free_port(), "");
     }
 
     async fn serve(&self, more: &[&str]) -> Process {

@@ -14,7 +14,7 @@ use reelhook::sandbox::{self, Options, Sandbox};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::server::{PATIENCE, Process, SPEED, charges, client, free_port, order};
+use crate::server::{PATIENCE, Process, SPEED, charges, client, configure, free_port, order};
 
 /// How long the load goes on.
 const LOAD: Duration = Duration::from_secs(6);
@@ -35,36 +35,11 @@ impl Stage {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let sandbox = sandbox::start(listener, Options { speed: SPEED, seed: 5 }).await.unwrap();
         let (dir, api, callback) = (tempfile::tempdir().unwrap(), free_port(), free_port());
-        let config = format!(
-            r#"
-            [server]
-            listen = "127.0.0.1:{api}"
-            [upstream]
-            base_url = "{provider}"
-            api_key = "aio_test"
-            requests_per_minute = 600000
-            max_in_flight = 100
-            [callback]
-            listen = "127.0.0.1:{callback}"
-            public_url = "http://127.0.0.1:{callback}"
-            [poll]
-            first_after = "250ms"
-            overdue_after = "500ms"
-            interval = "250ms"
-            max_interval = "500ms"
-            [storage]
-            url = "file:videos"
-            min_free = "0"
-            [store]
-            url = "sled:state"
-            backup = "file:backup"
-            min_free = "0"
-            [egress]
-            allow = ["127.0.0.0/8"]
-            "#,
-            provider = sandbox.url()
-        );
-        fs::write(dir.path().join("reelhook.toml"), config).unwrap();
+        let more = r#"
+            upstream = { requests_per_minute = 600000, max_in_flight = 100 }
+            store.backup = "file:backup"
+        "#;
+        configure(dir.path(), "reelhook.toml", sandbox.url().as_str(), api, callback, more);
         Self { sandbox, dir, api }
     }
 

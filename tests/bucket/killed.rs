@@ -35,33 +35,15 @@ async fn a_server_that_is_killed_while_it_uploads_leaves_one_whole_file_in_the_e
 
 /// Writes the configuration of a server; where it listens.
 fn configure(dir: &Path, server: &Seaweed, provider: &str) -> u16 {
-    let (api, callback, endpoint) = (free_port(), free_port(), server.endpoint());
+    let (api, endpoint) = (free_port(), server.endpoint());
     fs::write(dir.join("s3"), seaweed::KEY).unwrap();
-    let config = format!(
+    let more = format!(
         r#"
-        [server]
-        listen = "127.0.0.1:{api}"
-        [upstream]
-        base_url = "{provider}"
-        api_key = "aio_test"
-        [callback]
-        listen = "127.0.0.1:{callback}"
-        public_url = "http://127.0.0.1:{callback}"
-        [poll]
-        first_after = "250ms"
-        overdue_after = "2s"
-        [storage]
-        url = "s3://{}/team/one"
-        endpoint = "{endpoint}"
-        credentials_file = "s3"
-        min_free = "0"
-        [store]
-        min_free = "0"
-        [egress]
-        allow = ["127.0.0.0/8"]
+        poll.overdue_after = "2s"
+        storage = {{ url = "s3://{}/team/one", spool = "data/spool", endpoint = "{endpoint}", credentials_file = "s3" }}
         "#,
         seaweed::BUCKET
     );
-    fs::write(dir.join("reelhook.toml"), config).unwrap();
+    support::configure(dir, "reelhook.toml", provider, api, free_port(), &more);
     api
 }

@@ -193,6 +193,43 @@ pub fn quick(dir: &Path, provider: &Url) -> Config {
     config
 }
 
+/// Writes the file `name` in `dir` for a server that is a process of its own: short waits, everything it keeps in `dir`. What
+/// `more` has, as TOML, goes before that.
+pub fn configure(dir: &Path, name: &str, provider: &str, api: u16, callback: u16, more: &str) {
+    let usual = format!(
+        r#"
+        [server]
+        listen = "127.0.0.1:{api}"
+        [upstream]
+        base_url = "{provider}"
+        api_key = "aio_test"
+        requests_per_minute = 6000
+        [callback]
+        listen = "127.0.0.1:{callback}"
+        public_url = "http://127.0.0.1:{callback}"
+        [poll]
+        first_after = "250ms"
+        overdue_after = "500ms"
+        interval = "250ms"
+        max_interval = "500ms"
+        [storage]
+        url = "file:videos"
+        min_free = "0"
+        [store]
+        url = "sled:state"
+        min_free = "0"
+        [egress]
+        allow = ["127.0.0.0/8"]
+        "#
+    );
+    let (mut config, more): (toml::Table, toml::Table) = (usual.parse().unwrap(), more.parse().unwrap());
+    for (section, keys) in more {
+        let section = config.entry(section).or_insert_with(|| toml::Table::new().into());
+        section.as_table_mut().unwrap().extend(keys.as_table().unwrap().clone());
+    }
+    std::fs::write(dir.join(name), config.to_string()).unwrap();
+}
+
 /// The server as a process of its own, to be killed.
 pub struct Process {
     child: Child,
