@@ -8,7 +8,7 @@
 mod database;
 mod support;
 
-use std::{collections::BTreeSet, fs, net::TcpListener, process::Command};
+use std::{collections::BTreeSet, net::TcpListener, process::Command};
 
 use reelhook::{
     config::Database,

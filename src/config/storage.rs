@@ -196,6 +196,7 @@ fn folder(c: &mut Checker<'_>, f: &file::Storage, serve: Serve, backs_up: bool) 
         );
     }
     let credentials = f.credentials.is_some() || f.credentials_file.is_some();
+    c.note_secret("storage.credentials", f.credentials.as_ref().map_or("", ExposeSecret::expose_secret));
     for (key, is_set) in [
         ("storage.endpoint", f.endpoint.is_some()),
         ("storage.region", f.region.is_some()),

@@ -32,7 +32,7 @@ fn plain() -> reqwest::Client {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn through_the_server_a_file_is_whole_or_any_range_of_it() {
     let server = Seaweed::start().await;
-    let (world, job, body) = stored(&server, Serve::Proxy).await;
+    let (world, job, body) = Box::pin(stored(&server, Serve::Proxy)).await;
     for url in [world.url(&path_of(&job)), media_link(&world, &job).await] {
         let whole = plain().get(&url).send().await.unwrap();
         assert_eq!(whole.status(), StatusCode::OK);
@@ -58,7 +58,7 @@ async fn through_the_server_a_file_is_whole_or_any_range_of_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn by_redirect_an_unmodified_client_gets_file_and_range_from_the_bucket_without_any_key() {
     let server = Seaweed::start().await;
-    let (world, job, body) = stored(&server, Serve::Redirect).await;
+    let (world, job, body) = Box::pin(stored(&server, Serve::Redirect)).await;
     for url in [world.url(&path_of(&job)), media_link(&world, &job).await] {
         let answer = plain().get(&url).send().await.unwrap();
         assert_eq!(answer.status(), StatusCode::TEMPORARY_REDIRECT);
@@ -96,7 +96,7 @@ async fn by_redirect_an_unmodified_client_gets_file_and_range_from_the_bucket_wi
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_download_command_needs_no_way_to_the_bucket() {
     let server = Seaweed::start().await;
-    let (world, job, body) = stored(&server, Serve::Redirect).await;
+    let (world, job, body) = Box::pin(stored(&server, Serve::Redirect)).await;
     let target = world.dir.path().join("copy.mp4");
     let (url, id, to) = (world.url(""), job["id"].as_str().unwrap().to_owned(), target.clone());
     let done = tokio::task::spawn_blocking(move || {

@@ -40,11 +40,13 @@ fn another(key: &str, value: &Value) -> Value {
         ("instance", _) => text("reelhook-2"),
         ("listen", _) => text("127.0.0.1:9000"),
         ("server", _) => text("nats://127.0.0.1:4223"),
+        ("serve", _) => text("redirect"),
         ("signature", _) => text("stripe"),
+        ("signature_header" | "signature_timestamp_header", _) => text("X-Other"),
         ("level", _) => text("debug"),
         ("format", Value::String(format)) => text(if format == "cloudevents" { "standard" } else { "json" }),
         ("secret", _) => text("another text of 24 characters or more"),
-        ("events", _) => Value::Array(vec![text("job.failed")]),
+        ("events", Value::Array(_)) => Value::Array(vec![text("job.failed")]),
         (_, Value::Array(items)) => {
             let more = match key.rsplit('.').next().unwrap() {
                 "allow" => "10.0.0.0/8",
@@ -100,7 +102,12 @@ fn each_key_is_taken_over_if_the_example_names_it_and_waits_if_not() {
     set(&mut example, "callback.signature", Value::String("timestamped-body".to_owned()));
     let secret = Value::String("a text of 24 characters or more".to_owned());
     set(&mut example, "callback.signature_secrets", Value::Array(vec![secret]));
-    for key in config::keys().filter(|key| !key.ends_with(".type")) {
+    // A bucket goes by all that can be said of storage; a folder knows one way to serve.
+    if cfg!(feature = "s3") {
+        set(&mut example, "storage.url", Value::String("s3://videos".to_owned()));
+    }
+    let skipped = |key: &str| key.ends_with(".type") || key == "storage.serve" && !cfg!(feature = "s3");
+    for key in config::keys().filter(|key| !skipped(key)) {
         let Some(value) = lookup(&example, key) else { continue };
         let mut changed = example.clone();
         set(&mut changed, key, another(key, &value));
