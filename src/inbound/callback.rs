@@ -32,7 +32,7 @@ struct Challenge {
 }
 
 /// Puts the callback listener's routes into an actix application, whose data must hold a [`Context`]. Callbacks are no
-/// route: the expressions that match a route take longer than all else that is done before a callback is stored.
+/// route: they come in floods, and to match a path by an expression costs more than to check its token.
 pub fn callback(config: &mut ServiceConfig) {
     config
         .service(
