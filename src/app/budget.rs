@@ -26,20 +26,41 @@ impl Said {
     }
 }
 
+/// The limit of a day or month.
+struct Window {
+    name: &'static str,
+    /// The day or month, in UTC.
+    called: String,
+    limit: u64,
+}
+
 impl App {
-    /// Looks at the budgets after something was booked, or was refused for one.
+    /// Looks at the budgets after something was booked, or was refused for one. Where there is nothing to say, nothing is
+    /// read.
     pub(super) async fn mind_budgets(&self, refused: Option<Exceeded>) {
-        let budget = self.config.get().budget;
-        let (day, month) = (time(self.now())[..10].to_owned(), time(self.now())[..7].to_owned());
-        let windows = [("daily", day, budget.daily_credits), ("monthly", month, budget.monthly_credits)];
-        for (period, (name, window, limit)) in windows.into_iter().enumerate() {
-            if limit == 0 || self.said.percent(period, &window) >= 100 {
-                continue;
-            }
-            let refused = refused.filter(|refused| refused.period == name);
-            let minded = self.mind_budget(period, name, &window, limit, refused).await;
-            if let Err(error) = minded {
-                warn!(%error, period = name, "nobody knows how much of a budget is booked");
+        let (budget, now) = (self.config().budget, self.now());
+        if budget.daily_credits == 0 && budget.monthly_credits == 0 {
+            return;
+        }
+        let today = time(now);
+        let window = |name, length, limit| Window { name, called: today[..length].to_owned(), limit };
+        let windows =
+            [window("daily", 10, budget.daily_credits), window("monthly", 7, budget.monthly_credits)];
+        let is_open = |(period, window): &(usize, &Window)| {
+            window.limit > 0 && self.said.percent(*period, &window.called) < STEPS[1]
+        };
+        let mut open = windows.iter().enumerate().filter(is_open).peekable();
+        if open.peek().is_none() {
+            return;
+        }
+        let booked = match self.store.booked(now).await {
+            Ok(booked) => [booked.day, booked.month],
+            Err(error) => return warn!(%error, "nobody knows how much of a budget is booked"),
+        };
+        for (period, window) in open {
+            let refused = refused.is_some_and(|refused| refused.period == window.name);
+            if let Err(error) = self.mind_budget(period, window, booked[period], refused).await {
+                warn!(%error, period = window.name, "that a budget is nearly used up could not be said");
             }
         }
     }
@@ -47,24 +68,24 @@ impl App {
     async fn mind_budget(
         &self,
         period: usize,
-        name: &'static str,
-        window: &str,
-        limit: u64,
-        refused: Option<Exceeded>,
+        Window { name, called, limit }: &Window,
+        booked: u64,
+        refused: bool,
     ) -> Result<(), AppError> {
-        let booked = self.store.booked(self.now()).await?;
-        let booked = if period == 0 { booked.day } else { booked.month };
         let percent = match booked.saturating_mul(100) / limit {
             // What is left is too little for what is asked for. Far below, it was one job that asked for too much.
-            percent if refused.is_some() && percent >= STEPS[0] => 100,
+            percent if refused && percent >= STEPS[0] => 100,
             percent => percent,
         };
         let Some(step) = STEPS.into_iter().rfind(|step| percent >= *step) else { return Ok(()) };
-        if self.said.percent(period, window) >= step || !self.is_first(name, window, step).await? {
-            self.said.note(period, window, step);
+        if self.said.percent(period, called) >= step {
             return Ok(());
         }
-        self.said.note(period, window, step);
+        let is_first = self.is_first(name, called, step).await?;
+        self.said.note(period, called, step);
+        if !is_first {
+            return Ok(());
+        }
         warn!(period = name, percent = step, booked, limit, "much of a budget is booked");
         let data = json!({ "period": name, "percent": step, "booked": booked, "limit": limit });
         self.log(EventKind::BudgetThreshold, data).await

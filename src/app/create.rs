@@ -196,11 +196,11 @@ impl App {
 
     /// What no insert and no replacement may exceed.
     pub(super) fn limits(&self) -> Limits {
-        let budget = self.config().budget;
+        let config = self.config();
         Limits {
-            daily_credits: budget.daily_credits,
-            monthly_credits: budget.monthly_credits,
-            queued: self.config().api.queue_limit as u64,
+            daily_credits: config.budget.daily_credits,
+            monthly_credits: config.budget.monthly_credits,
+            queued: config.api.queue_limit as u64,
         }
     }
 
