@@ -4,55 +4,25 @@
 
 mod support;
 
-use std::{fs, net::TcpListener, time::Duration};
+use std::{fs, time::Duration};
 
-use reelhook::sandbox::{self, Options, Sandbox};
 use serde_json::{Value, json};
-use support::{PATIENCE, Process, SPEED, charges, client, configure, free_port};
-use tempfile::TempDir;
+use support::{PATIENCE, Process, client, stage::Stage};
 
-/// A provider that outlives the server, and where the server lives.
-struct Stage {
-    sandbox: Sandbox,
-    dir: TempDir,
-    api: u16,
-    callback: u16,
-}
+/// What a killed server has to be quick at.
+const QUICK: &str = r#"
+    upstream = { submit_timeout = "500ms", connect_timeout = "500ms", unknown_wait = "60s" }
+    download = { backoff = "50ms", max_backoff = "200ms" }
+"#;
 
-impl Stage {
-    async fn set() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let sandbox = sandbox::start(listener, Options { speed: SPEED, seed: 11 }).await.unwrap();
-        let stage =
-            Self { sandbox, dir: tempfile::tempdir().unwrap(), api: free_port(), callback: free_port() };
-        stage.configure(stage.sandbox.url().as_str(), "60s");
-        stage
-    }
-
-    fn configure(&self, provider: &str, unknown_wait: &str) {
-        let Self { api, callback, .. } = self;
-        let more = format!(
-            r#"
-            upstream = {{ submit_timeout = "500ms", connect_timeout = "500ms", unknown_wait = "{unknown_wait}" }}
-            download = {{ backoff = "50ms", max_backoff = "200ms" }}
-            "#
-        );
-        configure(self.dir.path(), "reelhook.toml", provider, *api, *callback, &more);
-    }
-
-    async fn serve(&self) -> Process {
-        Process::start(self.dir.path(), self.api).await
-    }
-
-    /// Once the provider has a create call: of one that never left no callback comes, and its job is held.
-    async fn called(&self) {
-        let called = async {
-            while self.sandbox.ledger().creates.is_empty() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, called).await.expect("the provider was never called");
-    }
+/// Once the provider has a create call: of one that never left no callback comes, and its job is held.
+async fn called(stage: &Stage) {
+    let called = async {
+        while stage.sandbox.ledger().creates.is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, called).await.expect("the provider was never called");
 }
 
 async fn until(server: &Process, id: &str, phase: &str) -> Value {
@@ -70,16 +40,16 @@ async fn until_so(server: &Process, id: &str, phase: &str, so: impl Fn(&Value) -
 
 /// Drives a job to `phase`, kills the server there, starts it again: the job succeeds and was paid for once.
 async fn killed_in(phase: &str, prompt: &str) {
-    let stage = Stage::set().await;
+    let stage = Stage::set(QUICK).await;
     let server = stage.serve().await;
     let id = server.submit(prompt).await;
     until(&server, &id, phase).await;
-    stage.called().await;
+    called(&stage).await;
     server.kill();
     let server = stage.serve().await;
     let job = until(&server, &id, "done").await;
     assert_eq!(job["status"], "succeeded", "{job:#}");
-    assert_eq!(charges(&stage.sandbox.ledger(), &id), 1);
+    assert_eq!(stage.charges(&id), 1);
     let timeline = server.get(&format!("/v1/events?job={id}&limit=250")).await;
     let kinds: Vec<_> = timeline["data"].as_array().unwrap().iter().map(|event| &event["type"]).collect();
     assert_eq!(kinds.iter().filter(|kind| **kind == "job.succeeded").count(), 1, "{kinds:?}");
@@ -112,23 +82,22 @@ async fn killed_when_done_it_stays_done() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_while_queued_it_is_submitted_once() {
-    let stage = Stage::set().await;
-    stage.configure(&format!("http://127.0.0.1:{}", free_port()), "60s");
+    let stage = Stage::set(QUICK).await;
+    stage.configure_nobody(QUICK);
     let server = stage.serve().await;
     let id = server.submit("a fox").await;
     // After a call that provably was not sent: killed in the middle of one, nobody could prove it.
     until_so(&server, &id, "queued", |job| job["attempts"]["submit"] == 1).await;
     server.kill();
-    stage.configure(stage.sandbox.url().as_str(), "60s");
+    stage.configure(stage.sandbox.url().as_str(), QUICK);
     let server = stage.serve().await;
     assert_eq!(until(&server, &id, "done").await["status"], "succeeded");
-    assert_eq!(charges(&stage.sandbox.ledger(), &id), 1);
+    assert_eq!(stage.charges(&id), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_while_held_it_is_still_held_and_can_be_attached() {
-    let stage = Stage::set().await;
-    stage.configure(stage.sandbox.url().as_str(), "100ms");
+    let stage = Stage::set(&QUICK.replace("60s", "100ms")).await;
     let server = stage.serve().await;
     let id = server.submit("[[submit-timeout]] [[no-callback]] a fox").await;
     until(&server, &id, "held").await;
@@ -139,12 +108,12 @@ async fn killed_while_held_it_is_still_held_and_can_be_attached() {
     let attach = json!({ "action": "attach", "task_id": task });
     client().post(server.url(&format!("/v1/jobs/{id}/resolve"))).json(&attach).send().await.unwrap();
     assert_eq!(until(&server, &id, "done").await["status"], "succeeded");
-    assert_eq!(charges(&stage.sandbox.ledger(), &id), 1);
+    assert_eq!(stage.charges(&id), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_server_on_the_same_store_says_who_has_it() {
-    let stage = Stage::set().await;
+    let stage = Stage::set(QUICK).await;
     let _server = stage.serve().await;
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_reelhook"))
         .args([
@@ -165,7 +134,7 @@ async fn a_second_server_on_the_same_store_says_who_has_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kill_between_file_and_manifest_leaves_a_job_that_only_lacks_its_manifest() {
-    let stage = Stage::set().await;
+    let stage = Stage::set(QUICK).await;
     let server = stage.serve().await;
     let id = server.submit("[[delay:200s]] a harbour").await;
     let job = until(&server, &id, "awaiting").await;

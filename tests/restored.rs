@@ -4,68 +4,30 @@
 
 mod support;
 
-use std::{fs, net::TcpListener, path::Path, process::Command};
+use std::{fs, path::Path, process::Command};
 
-use reelhook::sandbox::{self, Options, Sandbox};
 use serde_json::Value;
-use support::{Process, SPEED, charges, configure, free_port, has_ended};
-use tempfile::TempDir;
+use support::{Process, has_ended, stage::Stage};
 
-struct Stage {
-    sandbox: Sandbox,
-    dir: TempDir,
-    api: u16,
-}
-
-impl Stage {
-    async fn set() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let sandbox = sandbox::start(listener, Options { speed: SPEED, seed: 5 }).await.unwrap();
-        Self { sandbox, dir: tempfile::tempdir().unwrap(), api: free_port() }
-    }
-
-    /// Whom the server calls: the provider, or nobody.
-    fn upstream(&self, reachable: bool) {
-        let nobody = format!("http://127.0.0.1:{}", free_port());
-        let provider = if reachable { self.sandbox.url().to_string() } else { nobody };
-        configure(self.dir.path(), "reelhook.toml", &provider, self.api, free_port(), "");
-    }
-
-    async fn serve(&self, more: &[&str]) -> Process {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_reelhook"));
-        command.args(["serve", "--config", "reelhook.toml"]).args(more);
-        Process::run(&mut command, self.dir.path(), self.api).await
-    }
-
-    fn copy(&self, from: &str, to: &str) {
-        let (from, to) = (self.dir.path().join(from), self.dir.path().join(to));
-        fs::remove_dir_all(&to).ok();
-        copy(&from, &to);
-    }
-
-    fn charges(&self, id: &str) -> usize {
-        charges(&self.sandbox.ledger(), id)
-    }
-
-    /// A store whose backup has a job as queued that was sent and done since, put back; the job's id, and the number of
-    /// the last event that a reader has seen.
-    async fn put_back(&self) -> (String, u64) {
-        self.upstream(false);
-        let server = self.serve(&[]).await;
-        let id = server.submit("a fox").await;
-        // After a call that provably was not sent: it is queued, and no time limit decides.
-        server.until(&id, |job| job["phase"] == "queued" && job["attempts"]["submit"] == 1).await;
-        server.kill();
-        self.copy("state", "backup");
-        self.upstream(true);
-        let server = self.serve(&[]).await;
-        assert_eq!(ended(&server, &id).await["status"], "succeeded");
-        let seen = newest(&server).await;
-        server.kill();
-        assert_eq!(self.charges(&id), 1);
-        self.copy("backup", "state");
-        (id, seen)
-    }
+/// A store whose backup has a job as queued that was sent and done since, put back; the job's id, and the number of the
+/// last event that a reader has seen.
+async fn put_back(stage: &Stage) -> (String, u64) {
+    stage.configure_nobody("");
+    let server = stage.serve().await;
+    let id = server.submit("a fox").await;
+    // After a call that provably was not sent: it is queued, and no time limit decides.
+    server.until(&id, |job| job["phase"] == "queued" && job["attempts"]["submit"] == 1).await;
+    server.kill();
+    copy(&stage.path("state"), &stage.path("backup"));
+    stage.configure(stage.sandbox.url().as_str(), "");
+    let server = stage.serve().await;
+    assert_eq!(ended(&server, &id).await["status"], "succeeded");
+    let seen = newest(&server).await;
+    server.kill();
+    assert_eq!(stage.charges(&id), 1);
+    fs::remove_dir_all(stage.path("state")).unwrap();
+    copy(&stage.path("backup"), &stage.path("state"));
+    (id, seen)
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -93,11 +55,11 @@ async fn newest(server: &Process) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_sent_after_the_backup_is_not_sent_again() {
-    let stage = Stage::set().await;
-    let (id, seen) = stage.put_back().await;
+    let stage = Stage::set("").await;
+    let (id, seen) = put_back(&stage).await;
     // Once, and by mistake once more; then as always.
-    for flags in [["--restored"].as_slice(), &["--restored"], &[]] {
-        let server = stage.serve(flags).await;
+    for flag in [Some("--restored"), Some("--restored"), None] {
+        let server = stage.serve_with(|command| command.args(flag)).await;
         let job = ended(&server, &id).await;
         assert_eq!(job["status"], "held", "{job:#}");
         assert!(job["notices"][0].as_str().unwrap().contains("comes from a backup"), "{job:#}");
@@ -106,14 +68,14 @@ async fn what_was_sent_after_the_backup_is_not_sent_again() {
             "numbers that readers have seen are not given again"
         );
         // What is new goes on.
-        if flags.is_empty() {
+        if flag.is_none() {
             let hen = server.submit("a hen").await;
             assert_eq!(ended(&server, &hen).await["status"], "succeeded");
         }
         server.kill();
         assert_eq!(stage.charges(&id), 1);
     }
-    let log = fs::read_to_string(stage.dir.path().join("log")).unwrap();
+    let log = fs::read_to_string(stage.path("log")).unwrap();
     assert_eq!(log.matches("the store comes from a backup").count(), 2, "{log}");
     let check = Command::new(env!("CARGO_BIN_EXE_reelhook"))
         .args(["db", "check"])
@@ -125,9 +87,9 @@ async fn what_was_sent_after_the_backup_is_not_sent_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_the_flag_it_is_paid_for_twice() {
-    let stage = Stage::set().await;
-    let (id, _) = stage.put_back().await;
-    let server = stage.serve(&[]).await;
+    let stage = Stage::set("").await;
+    let (id, _) = put_back(&stage).await;
+    let server = stage.serve().await;
     assert_eq!(ended(&server, &id).await["status"], "succeeded");
     assert_eq!(stage.charges(&id), 2, "or the test above shows nothing");
 }

@@ -10,13 +10,12 @@ mod cloud;
 #[cfg(not(any(feature = "s3", feature = "gcs", feature = "azure")))]
 #[path = "archive/no_cloud.rs"]
 mod cloud;
-#[cfg(feature = "s3")]
-mod create_only;
 mod error;
 mod folders;
 mod local;
 mod lock;
 mod probe;
+mod reserved;
 mod upload;
 mod writeback;
 

@@ -3,18 +3,15 @@
 use std::{
     collections::BTreeMap,
     fs,
-    net::TcpListener,
     path::Path,
     process::Command,
     time::{Duration, Instant},
 };
 
 use jiff::{SignedDuration, Timestamp};
-use reelhook::sandbox::{self, Options, Sandbox};
 use serde_json::Value;
-use tempfile::TempDir;
 
-use crate::server::{PATIENCE, Process, SPEED, charges, client, configure, free_port, order};
+use crate::server::{PATIENCE, Process, client, order, stage::Stage};
 
 /// How long the load goes on.
 const LOAD: Duration = Duration::from_secs(6);
@@ -24,35 +21,11 @@ const FULL: Duration = Duration::from_millis(50);
 const LOST: SignedDuration = SignedDuration::from_secs(5);
 const CLIENTS: usize = 8;
 
-struct Stage {
-    sandbox: Sandbox,
-    dir: TempDir,
-    api: u16,
-}
-
-impl Stage {
-    async fn set() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let sandbox = sandbox::start(listener, Options { speed: SPEED, seed: 5 }).await.unwrap();
-        let (dir, api, callback) = (tempfile::tempdir().unwrap(), free_port(), free_port());
-        let more = r#"
-            upstream = { requests_per_minute = 600000, max_in_flight = 100 }
-            store.backup = "file:backup"
-        "#;
-        configure(dir.path(), "reelhook.toml", sandbox.url().as_str(), api, callback, more);
-        Self { sandbox, dir, api }
-    }
-
-    async fn serve(&self, more: &[&str]) -> Process {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_reelhook"));
-        command.args(["serve", "--config", "reelhook.toml"]).args(more);
-        Process::run(&mut command, self.dir.path(), self.api).await
-    }
-
-    fn path(&self, name: &str) -> std::path::PathBuf {
-        self.dir.path().join(name)
-    }
-}
+/// The server has work, and is backed up.
+const LOADED: &str = r#"
+    upstream = { requests_per_minute = 600000, max_in_flight = 100 }
+    store.backup = "file:backup"
+"#;
 
 /// Jobs, each with the time at which it was acknowledged.
 async fn load(server: &Process) -> BTreeMap<String, Timestamp> {
@@ -82,8 +55,8 @@ fn json(dir: &Path, arguments: &[&str]) -> Value {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_that_is_lost_under_load_loses_seconds_and_nothing_is_paid_twice() {
-    let stage = Stage::set().await;
-    let server = stage.serve(&[]).await;
+    let stage = Stage::set(LOADED).await;
+    let server = stage.serve().await;
     let loads = futures_util::future::join_all((0..CLIENTS).map(|_| load(&server))).await;
     let acknowledged: BTreeMap<_, _> = loads.into_iter().flatten().collect();
     fs::remove_dir_all(stage.path("state")).unwrap();
@@ -94,7 +67,7 @@ async fn a_disk_that_is_lost_under_load_loses_seconds_and_nothing_is_paid_twice(
     assert_eq!(said["findings"], serde_json::json!([]), "{said}");
     let complete_to: Timestamp = said["complete_to"].as_str().unwrap().parse().unwrap();
 
-    let server = stage.serve(&["--restored"]).await;
+    let server = stage.serve_with(|command| command.arg("--restored")).await;
     let (mut restored, mut missing, mut held) = (0, 0, 0);
     for (id, at) in &acknowledged {
         let answer = client().get(server.url(&format!("/v1/jobs/{id}?wait=60s"))).send().await.unwrap();
@@ -118,7 +91,7 @@ async fn a_disk_that_is_lost_under_load_loses_seconds_and_nothing_is_paid_twice(
     println!("{restored} jobs restored, {held} of them held, {missing} missing; {said}");
     assert_eq!(said["jobs"], restored, "{said}");
     assert!(restored > missing && restored > held, "the load was long enough for that");
-    let twice: Vec<_> = acknowledged.keys().filter(|id| charges(&stage.sandbox.ledger(), id) > 1).collect();
+    let twice: Vec<_> = acknowledged.keys().filter(|id| stage.charges(id) > 1).collect();
     assert!(twice.is_empty(), "paid twice: {twice:?}");
     // What is new goes on, and so does the backup.
     let hen = client().post(server.url("/v1/jobs")).json(&order("a hen")).send().await.unwrap();

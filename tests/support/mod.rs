@@ -7,6 +7,8 @@
     reason = "each test binary uses its part; a test may panic"
 )]
 
+pub mod stage;
+
 use std::{
     net::TcpListener,
     path::{Path, PathBuf},

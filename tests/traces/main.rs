@@ -7,58 +7,33 @@ mod collector;
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::{fs, net::TcpListener, path::Path, process::Command};
+use std::fs;
 
 use collector::{Collector, Span};
-use reelhook::sandbox::{self, Options, Sandbox};
 use serde_json::Value;
-use support::{Process, SPEED, client, free_port, order};
-use tempfile::TempDir;
+use support::{Process, client, free_port, order, stage::Stage};
 
 /// Of a caller, who has it recorded; of one who has not.
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const QUIET: &str = "0af7651916cd43dd8448eb211c80319c";
 const CALLER: &str = "00f067aa0ba902b7";
 
-/// A provider, and where a server lives that sends its traces to `endpoint`.
-struct Stage {
-    sandbox: Sandbox,
-    dir: TempDir,
-    api: u16,
+/// A server that sends its traces to `endpoint` and tells `hook` of videos. A job ends by its callback only.
+async fn stage(endpoint: &str, hook: &str) -> Stage {
+    let more = format!(
+        r#"
+        poll = {{ first_after = "60s", overdue_after = "60s" }}
+        sinks.app = {{ type = "webhook", url = "{hook}", events = ["job.succeeded"] }}
+        otel = {{ endpoint = "{endpoint}", headers = ["X-Collector-Key: canary-header"] }}
+        "#
+    );
+    Stage::set(&more).await
 }
 
-impl Stage {
-    async fn set(endpoint: &str, hook: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let sandbox = sandbox::start(listener, Options { speed: SPEED, seed: 5 }).await.unwrap();
-        let stage = Self { sandbox, dir: tempfile::tempdir().unwrap(), api: free_port() };
-        let (api, callback, provider) = (stage.api, free_port(), stage.sandbox.url());
-        let config = format!(
-            r#"
-            server.listen = "127.0.0.1:{api}"
-            server.shutdown_grace = "5s"
-            upstream = {{ base_url = "{provider}", api_key = "aio_test", requests_per_minute = 6000 }}
-            callback = {{ listen = "127.0.0.1:{callback}", public_url = "http://127.0.0.1:{callback}" }}
-            poll.overdue_after = "60s"
-            storage = {{ url = "file:videos", min_free = "0" }}
-            store = {{ url = "sled:state", min_free = "0" }}
-            egress.allow = ["127.0.0.0/8"]
-            sinks.app = {{ type = "webhook", url = "{hook}", events = ["job.succeeded"] }}
-            otel = {{ endpoint = "{endpoint}", headers = ["X-Collector-Key: canary-header"] }}
-            "#
-        );
-        fs::write(stage.dir.path().join("reelhook.toml"), config).unwrap();
-        stage
-    }
-
-    async fn serve(&self) -> Process {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_reelhook"));
-        command
-            .args(["serve", "--config", "reelhook.toml"])
-            .env("OTEL_BSP_SCHEDULE_DELAY", "50")
-            .env("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test");
-        Process::run(&mut command, self.dir.path(), self.api).await
-    }
+async fn serve(stage: &Stage) -> Process {
+    let environment =
+        [("OTEL_BSP_SCHEDULE_DELAY", "50"), ("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test")];
+    stage.serve_with(|command| command.envs(environment)).await
 }
 
 async fn submit(server: &Process, prompt: &str, traceparent: Option<String>) -> String {
@@ -76,15 +51,15 @@ async fn succeeded(server: &Process, id: &str) {
     assert_eq!(job["status"], "succeeded", "{job:#}");
 }
 
-fn log(dir: &Path) -> String {
-    fs::read_to_string(dir.join("log")).unwrap()
+fn log(stage: &Stage) -> String {
+    fs::read_to_string(stage.path("log")).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_is_one_trace_from_its_request_to_its_sink_also_over_a_kill() {
     let collector = Collector::start();
-    let stage = Stage::set(&collector.url(""), &collector.url("hook?key=canary-link")).await;
-    let server = stage.serve().await;
+    let stage = stage(&collector.url(""), &collector.url("hook?key=canary-link")).await;
+    let server = serve(&stage).await;
     // Six seconds: the callback comes to the next process.
     let prompt = "[[delay:20m]] canary-prompt";
     let id = submit(&server, prompt, Some(format!("00-{TRACE}-{CALLER}-01"))).await;
@@ -96,7 +71,7 @@ async fn a_job_is_one_trace_from_its_request_to_its_sink_also_over_a_kill() {
     assert_eq!(awaits["phase"], "awaiting", "{url}");
     server.kill();
 
-    let server = stage.serve().await;
+    let server = serve(&stage).await;
     succeeded(&server, &id).await;
     let spans = collector.until(TRACE, &["callback", "ask", "fetch", "deliver"]).await;
     let own = submit(&server, "canary-prompt", Some("00-nonsense".to_owned())).await;
@@ -127,21 +102,21 @@ async fn a_job_is_one_trace_from_its_request_to_its_sink_also_over_a_kill() {
     for secret in ["canary", "aio_test", "http://", "/cb/"] {
         assert!(!told.contains(secret), "{secret}: {told}");
     }
-    assert!(!log(stage.dir.path()).contains("canary"), "nor is it logged");
+    assert!(!log(&stage).contains("canary"), "nor is it logged");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_collector_that_is_away_holds_up_nobody_and_is_said_once() {
     let away = format!("http://127.0.0.1:{}", free_port());
-    let stage = Stage::set(&away, &format!("{away}/hook")).await;
-    let server = stage.serve().await;
+    let stage = stage(&away, &format!("{away}/hook")).await;
+    let server = serve(&stage).await;
     for _ in 0..3 {
         let id = submit(&server, "a boat", None).await;
         succeeded(&server, &id).await;
     }
     server.terminate();
     assert!(server.ended().await.success());
-    let log = log(stage.dir.path());
+    let log = log(&stage);
     assert_eq!(log.matches("the collector of traces took nothing").count(), 1, "{log}");
     assert!(log.contains("stopped"), "{log}");
 }
@@ -149,13 +124,9 @@ async fn a_collector_that_is_away_holds_up_nobody_and_is_said_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_recorded_last_is_sent_before_the_process_ends() {
     let collector = Collector::start();
-    let stage = Stage::set(&collector.url("v1/traces"), &collector.url("hook")).await;
-    let mut command = Command::new(env!("CARGO_BIN_EXE_reelhook"));
-    command
-        .args(["serve", "--config", "reelhook.toml"])
-        .env("OTEL_BSP_SCHEDULE_DELAY", "600000")
-        .env("OTEL_SERVICE_NAME", "by-the-environment");
-    let server = Process::run(&mut command, stage.dir.path(), stage.api).await;
+    let stage = stage(&collector.url("v1/traces"), &collector.url("hook")).await;
+    let environment = [("OTEL_BSP_SCHEDULE_DELAY", "600000"), ("OTEL_SERVICE_NAME", "by-the-environment")];
+    let server = stage.serve_with(|command| command.envs(environment)).await;
     let id = submit(&server, "a boat", None).await;
     succeeded(&server, &id).await;
     server.terminate();

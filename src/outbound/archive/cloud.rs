@@ -51,7 +51,6 @@ fn s3(bucket: &Bucket) -> Result<Connection, Fault> {
     }
     let built = builder
         .with_bucket_name(&bucket.name)
-        .with_http_connector(super::create_only::CreateOnly::default())
         .with_client_options(options(bucket))
         .with_retry(retry())
         .build();

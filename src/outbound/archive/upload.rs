@@ -92,7 +92,17 @@ impl Bucket {
         let sent = if file.bytes <= PIECE {
             self.send_whole(source, location, file, stop).await
         } else {
-            self.send_in_pieces(source, location, file, stop).await
+            if !self.reserve(location, file.sha256).await? {
+                return Ok(false);
+            }
+            let sent = match self.has(location, file).await? {
+                Some(_) => Err(Unsent::Taken),
+                None => self.send_in_pieces(source, location, file, stop).await,
+            };
+            if matches!(sent, Ok(()) | Err(Unsent::Taken)) {
+                self.release(location).await;
+            }
+            sent
         };
         match sent {
             Ok(()) => Ok(true),

@@ -1,0 +1,48 @@
+//! Who may give a name of the bucket to content that comes in pieces.
+//!
+//! One request can create a file only where nothing has its name. Of joined pieces GCS and Azure cannot ask that, and some
+//! S3 servers look and join in two steps. So the name is reserved first, by a small file of ours that one request creates:
+//! it says whose content the name is for. A reservation belongs to content, not to an instance, and never has to expire.
+
+use object_store::{ObjectStore as _, ObjectStoreExt as _, PutMode, PutOptions, path::Path};
+
+use super::{
+    ArchiveError, HIDDEN,
+    bucket::{Bucket, Fault},
+};
+
+impl Bucket {
+    /// Whether the name is for the content of this hash from now on; if not, it is for other content. Look at what has
+    /// the name after this: a reservation ends when the file is there.
+    pub(super) async fn reserve(&self, location: &Path, sha256: &str) -> Result<bool, ArchiveError> {
+        let place = place(location);
+        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        match self.store.put_opts(&place, sha256.to_owned().into(), options).await {
+            Ok(_) => return Ok(true),
+            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {}
+            Err(error) => return Err(self.troubled(&error)),
+        }
+        let reserved = match self.store.get(&place).await {
+            Ok(found) => found.bytes().await,
+            Err(error) => Err(error),
+        };
+        match reserved {
+            Ok(reserved) => Ok(reserved == sha256.as_bytes()),
+            Err(object_store::Error::NotFound { .. }) => {
+                Err(Fault::Away("another upload of the same file has just ended".to_owned()).into())
+            }
+            Err(error) => Err(self.troubled(&error)),
+        }
+    }
+
+    /// Ends a reservation whose content has its name. One that stays behind does no harm.
+    pub(super) async fn release(&self, location: &Path) {
+        if let Err(error) = self.store.delete(&place(location)).await {
+            tracing::debug!(%location, %error, "the reservation of a file's name stays behind");
+        }
+    }
+}
+
+fn place(location: &Path) -> Path {
+    Path::from_iter([HIDDEN, "names"]).parts().chain(location.parts()).collect()
+}
