@@ -12,6 +12,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
 
+mod away;
 #[path = "../support/memory/mod.rs"]
 mod disk;
 mod judge;

@@ -116,18 +116,7 @@ impl Wire {
             6 if self.random.borrow_mut().once_in(2) => return Err(FetchFault::NotVideo("text/html".into())),
             _ => {}
         }
-        let name = format!("{}-{}.mp4", order.job_id, order.index);
-        Ok(Stored {
-            location: format!("{}/{name}", order.key),
-            name,
-            bytes: 1_000,
-            sha256: "0".repeat(64),
-            content_type: "video/mp4".into(),
-            duration_ms: None,
-            width: None,
-            height: None,
-            etag: None,
-        })
+        Ok(stored(format!("{}-{}.mp4", order.job_id, order.index), &order.key))
     }
 
     pub(crate) async fn seal(&self, manifest: Manifest) -> Result<(), String> {
@@ -144,4 +133,19 @@ impl Wire {
 fn price(call: &CreateCall) -> u64 {
     let rate = if call.body["mode"] == "pro" { 80 } else { 60 };
     rate * call.body["duration"].as_u64().unwrap()
+}
+
+/// A small file.
+pub(crate) fn stored(name: String, key: &str) -> Stored {
+    Stored {
+        location: format!("{key}/{name}"),
+        name,
+        bytes: 1_000,
+        sha256: "0".repeat(64),
+        content_type: "video/mp4".into(),
+        duration_ms: None,
+        width: None,
+        height: None,
+        etag: None,
+    }
 }

@@ -130,7 +130,7 @@ impl World {
         }
     }
 
-    pub(crate) fn app(&self) -> &App {
+    pub(crate) fn app(&self) -> &Arc<App> {
         &self.process.app
     }
 
@@ -185,7 +185,7 @@ impl World {
         }
     }
 
-    fn pass(&self, millis: u64) {
+    pub(crate) fn pass(&self, millis: u64) {
         self.clock.advance(Duration::from_millis(millis));
     }
 
