@@ -187,9 +187,9 @@ async fn claim_cost(server: &Server, jobs: usize) -> anyhow::Result<f64> {
     server.sql(
         &database,
         &format!(
-            "INSERT INTO jobs SELECT (json_populate_record(j, json_build_object('id', id, 'task', n::text, 'owned_task', n::text,
+            "INSERT INTO jobs SELECT (json_populate_record(j, json_build_object('id', x.id, 'task', n::text, 'owned_task', n::text,
                  'due_at', at, 'record', replace(replace(j.record, 'job_' || replace(j.id::text, '-', ''),
-                 'job_' || replace(id::text, '-', '')), '\"due_at\":' || j.due_at, '\"due_at\":' || at)))).*
+                 'job_' || replace(x.id::text, '-', '')), '\"due_at\":' || j.due_at, '\"due_at\":' || at)))).*
              FROM jobs j, generate_series(1, {}) AS n, LATERAL (SELECT gen_random_uuid() AS id,
                  j.due_at + n - CASE WHEN n <= {} THEN 7200000 ELSE 0 END AS at) AS x",
             jobs - 1,

@@ -83,9 +83,14 @@ allow = ["127.0.0.0/8"]
 
     /// Starts the server and waits until it is ready.
     pub(crate) fn start(&self) -> anyhow::Result<Process> {
+        self.start_binary(Path::new(env!("CARGO_BIN_EXE_reelhook")))
+    }
+
+    /// The same with another build of it.
+    pub(crate) fn start_binary(&self, binary: &Path) -> anyhow::Result<Process> {
         let log = File::options().create(true).append(true).open(self.folder().join("log"))?;
         let begun = Instant::now();
-        let child = Command::new(env!("CARGO_BIN_EXE_reelhook"))
+        let child = Command::new(binary)
             .args(["serve", "--config"])
             .arg(self.config_file())
             .current_dir(self.folder())

@@ -8,7 +8,7 @@ use super::{
     event::{Change, EventKind, FetchFault, Report},
     id::Millis,
     phase::{FailCode, Link, MAX_OUTPUTS, Outcome, Output, Phase, StoredFile},
-    retry::{FRESH, MAX_NOT_VIDEO},
+    retry::{FRESH, MAX_LATE, MAX_NOT_VIDEO},
 };
 
 /// Owes a copy of each link; without links, of one output whose link is yet to be asked for.
@@ -18,7 +18,7 @@ pub(super) fn from_links(links: &[String], now: Millis) -> Phase {
     if outputs.is_empty() {
         outputs.push(Output::default());
     }
-    Phase::Fetching { outputs, attempts: 0, trouble: 0 }
+    Phase::Fetching { outputs, attempts: 0, trouble: 0, late: 0 }
 }
 
 /// The task route was asked for a fresh link.
@@ -34,7 +34,7 @@ pub(super) fn answered(mut draft: Draft<'_>, report: &Report) -> Option<Change> 
 }
 
 fn refreshed(mut draft: Draft<'_>, links: &[String]) -> Option<Change> {
-    let Phase::Fetching { outputs, attempts, trouble } = draft.was.phase.clone() else { return None };
+    let Phase::Fetching { outputs, attempts, trouble, late } = draft.was.phase.clone() else { return None };
     let Phase::Fetching { outputs: mut fresh, .. } = from_links(links, draft.now) else { return None };
     // Another number of videos: what is stored no longer tells which one is missing.
     if fresh.len() == outputs.len() {
@@ -42,7 +42,7 @@ fn refreshed(mut draft: Draft<'_>, links: &[String]) -> Option<Change> {
             new.file = old.file;
         }
     }
-    draft.to(Phase::Fetching { outputs: fresh, attempts, trouble }, 0);
+    draft.to(Phase::Fetching { outputs: fresh, attempts, trouble, late }, 0);
     draft.done()
 }
 
@@ -113,11 +113,11 @@ pub(super) fn not_fetched(
 
 /// Drops the link, so that the next thing due is a question for a fresh one.
 fn refuse(draft: &mut Draft<'_>, index: usize, counts: bool, most: u32, code: FailCode, message: &str) {
-    let late = given_up(draft);
+    let given_up = given_up(draft);
     let Phase::Fetching { outputs, attempts, .. } = &mut draft.job.phase else { return };
     *attempts += u32::from(counts);
     // A link that was stale by its turn does not count; should none ever be fresh in time, the time limit ends it.
-    if *attempts >= most || late {
+    if *attempts >= most || given_up {
         fail(draft, code, message);
         return;
     }
@@ -129,9 +129,14 @@ fn refuse(draft: &mut Draft<'_>, index: usize, counts: bool, most: u32, code: Fa
     draft.due_in(if counts { wait } else { 0 });
 }
 
-fn given_up(draft: &Draft<'_>) -> bool {
+/// Whether the time limit ends the copy with this attempt. Time in which nobody tried, since the server was down or the clock
+/// ahead, ends none: it takes attempts after the limit, and the first of them may only have had an old link.
+fn given_up(draft: &mut Draft<'_>) -> bool {
     let since = draft.job.times.confirmed_at.unwrap_or(draft.job.created_at);
-    draft.now.since(since) >= draft.policy.fetch.give_up_after
+    let is_late = draft.now.since(since) >= draft.policy.fetch.give_up_after;
+    let Phase::Fetching { late, .. } = &mut draft.job.phase else { return false };
+    *late += u32::from(is_late);
+    *late >= MAX_LATE
 }
 
 fn trouble(draft: &mut Draft<'_>, message: &str, retry_after: Option<i64>) {

@@ -70,6 +70,9 @@ pub enum Phase {
         /// Attempts in a row that ended in network or storage trouble.
         #[serde(default)]
         trouble: u32,
+        /// Attempts that failed after the time limit.
+        #[serde(default)]
+        late: u32,
     },
     /// Nobody owes anything.
     Settled {

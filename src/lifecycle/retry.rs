@@ -110,7 +110,7 @@ pub struct FetchPolicy {
     pub backoff: i64,
     /// Longest wait.
     pub max_backoff: i64,
-    /// Trouble ends the job this long after "succeeded".
+    /// Trouble that lasts ends the job this long after "succeeded".
     pub give_up_after: i64,
 }
 
@@ -126,6 +126,8 @@ pub(super) const SILENCE_GRACE: i64 = 24 * 3_600_000;
 pub(super) const MAX_EMPTY: u32 = 10;
 /// A file host's refusal of a link that is younger than this counts as an attempt.
 pub(super) const FRESH: i64 = 60_000;
+/// So many attempts that fail after the time limit end the job.
+pub(super) const MAX_LATE: u32 = 3;
 /// So many downloads that are no video end the job.
 pub(super) const MAX_NOT_VIDEO: u32 = 3;
 /// Refusals about the account that end the job, if other jobs pass meanwhile.

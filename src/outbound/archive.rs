@@ -28,6 +28,7 @@ use object_store::{
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+pub(crate) use self::upload::suffix;
 use self::{bucket::Bucket, local::Local};
 pub use self::{bucket::State, error::ArchiveError};
 pub(super) use self::{lock::Lock, upload::Whole};

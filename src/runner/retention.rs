@@ -18,8 +18,8 @@ use super::Runner;
 use crate::{
     app::{App, AppError},
     config,
-    lifecycle::{Job, JobId, Millis, Retention, cutoff},
-    outbound::archive::{Archive, ArchiveError},
+    lifecycle::{Job, JobId, Millis, Retention, StoredFile, cutoff},
+    outbound::archive::{self, Archive, ArchiveError},
     store::{Litter, StoreError},
 };
 
@@ -207,7 +207,7 @@ impl Retainer {
 impl Retainer {
     /// Removes the files of a job, then its manifest. Not there any more is as good; whether all of them were its own.
     async fn remove_files(&self, job: &Job) -> Result<bool, ArchiveError> {
-        let manifest = job.files().next().map(|file| beside(&file.location));
+        let manifest = job.files().next().map(beside);
         let files = job.files().map(|file| file.location.clone());
         for location in files.chain(manifest) {
             if !is_own(job.id, &location) {
@@ -236,9 +236,11 @@ fn is_own(job: JobId, location: &str) -> bool {
     location.contains(&job.to_string())
 }
 
-/// The manifest beside the first file of a job, whatever the template of keys was when it was stored.
-fn beside(first: &str) -> String {
-    let stem = first.rsplit_once('.').map_or(first, |(stem, _)| stem);
+/// The manifest beside the first file of a job, whatever the template of keys was when it was stored, and whether or not
+/// that file had to take its second name.
+fn beside(first: &StoredFile) -> String {
+    let stem = first.location.rsplit_once('.').map_or(&*first.location, |(stem, _)| stem);
+    let stem = stem.strip_suffix(&archive::suffix(&first.sha256)).unwrap_or(stem);
     format!("{stem}.json")
 }
 
@@ -278,7 +280,15 @@ mod tests {
     #[test]
     fn the_manifest_is_found_beside_the_first_file_and_only_own_names_are_touched() {
         let id = JobId::new(Millis(1), &[7; 10]);
-        assert_eq!(beside("2026-01-15/job_1.webm"), "2026-01-15/job_1.json");
+        let file = |location: &str| StoredFile {
+            name: "job_1.webm".to_owned(),
+            location: location.to_owned(),
+            bytes: 1,
+            sha256: "0123456789abcdef".repeat(4),
+            content_type: "video/webm".to_owned(),
+        };
+        assert_eq!(beside(&file("2026-01-15/job_1.webm")), "2026-01-15/job_1.json");
+        assert_eq!(beside(&file("2026-01-15/job_1-0123456789abcdef.webm")), "2026-01-15/job_1.json");
         assert!(is_own(id, &format!("2026/{id}/video-2.mp4")));
         assert!(!is_own(id, "2026/job_0/video.mp4"));
     }

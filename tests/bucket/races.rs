@@ -101,16 +101,19 @@ async fn of_two_with_other_content_neither_overwrites_what_the_other_recorded() 
 async fn a_name_that_a_killed_instance_reserved_is_for_its_content_only() {
     let server = Seaweed::start().await;
     let (one, client) = (Instance::new(&server).await, server.client());
-    let (host, body) = (host(6 << 20, false).await, video::mp4(6 << 20));
-    for (job, reserved_for) in
-        [("job_same", hex::encode(Sha256::digest(&body))), ("job_other", "0".repeat(64))]
-    {
-        let reservation = Key::from(format!("team/one/.reelhook/names/{job}.mp4"));
-        client.put(&reservation, reserved_for.clone().into()).await.unwrap();
-        let stored = one.fetch(job, &host.url("/v.mp4")).await;
-        one.assert_has(&stored).await;
-        let is_ours = reserved_for == stored.sha256;
-        assert_eq!(stored.location == format!("{job}.mp4"), is_ours, "{stored:?}");
-        assert_eq!(client.head(&reservation).await.is_err(), is_ours, "it ends where it served");
+    // In one request, and in pieces.
+    for bytes in [100_000, 6 << 20] {
+        let (host, body) = (host(bytes, false).await, video::mp4(bytes));
+        let reserved = [("same", hex::encode(Sha256::digest(&body))), ("other", "0".repeat(64))];
+        for (content, reserved_for) in reserved {
+            let job = format!("job_{bytes}_{content}");
+            let reservation = Key::from(format!("team/one/.reelhook/names/{job}.mp4"));
+            client.put(&reservation, reserved_for.clone().into()).await.unwrap();
+            let stored = one.fetch(&job, &host.url("/v.mp4")).await;
+            one.assert_has(&stored).await;
+            let is_ours = reserved_for == stored.sha256;
+            assert_eq!(stored.location == format!("{job}.mp4"), is_ours, "{stored:?}");
+            assert_eq!(client.head(&reservation).await.is_err(), is_ours, "it ends where it served");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! From "succeeded" to the stored file.
 
-use reelhook::lifecycle::{Duty, Event, EventKind, FailCode, FetchFault, Outcome, Phase, Report};
+use reelhook::lifecycle::{Duty, Event, EventKind, FailCode, FetchFault, Outcome, Phase, Report, Status};
 
 use crate::{player::*, support::task};
 
@@ -90,7 +90,21 @@ fn the_refusal_of_an_old_link_does_not_count_until_the_time_is_up() {
         assert_eq!(player.wait(), 0);
         player = player.asks(&succeeded(1));
     }
-    assert_eq!(fails(player.later(24 * HOUR), refused()).failure(), FailCode::ArtifactUnfetchable);
+    player = player.later(24 * HOUR);
+    for _ in 0..2 {
+        player = fails(player, refused()).asks(&succeeded(1)).later(MINUTE);
+    }
+    assert_eq!(fails(player, refused()).failure(), FailCode::ArtifactUnfetchable);
+}
+
+#[test]
+fn after_a_day_in_which_nobody_tried_a_fresh_link_is_asked_for() {
+    let player = fails(Player::linked(1).later(25 * HOUR), refused());
+    assert_eq!((player.job.duty(), player.wait()), (Some(Duty::Ask), 0));
+    let player = player.asks(&succeeded(1)).due().then(&Event::Claimed(Duty::Fetch));
+    let lease = player.lease();
+    let player = player.then(&fetched(0, lease)).then(&Event::Archived(lease));
+    assert!(matches!(player.job.outcome(), Some(Outcome::Stored { .. })), "{:?}", player.job);
 }
 
 #[test]
@@ -110,7 +124,9 @@ fn trouble_is_tried_again_for_a_day_and_the_files_so_far_are_kept() {
     let lease = player.lease();
     let player = player.then(&fetched(0, lease)).then(&not_fetched(trouble(), lease));
     assert!(player.wait() >= 2 * SECOND);
-    let player = fails(player.later(24 * HOUR), trouble());
+    let player = fails(fails(player.later(24 * HOUR), trouble()), trouble());
+    assert_eq!(player.job.status(), Status::Running, "there may have been nobody to try for a day");
+    let player = fails(player, trouble());
     assert_eq!(player.failure(), FailCode::ArtifactUnfetchable);
     assert_eq!(player.job.files().count(), 1);
 }

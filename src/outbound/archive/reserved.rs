@@ -1,7 +1,7 @@
-//! Who may give a name of the bucket to content that comes in pieces.
+//! Whose content may have a name of the bucket.
 //!
 //! One request can create a file only where nothing has its name. Of joined pieces GCS and Azure cannot ask that, and some
-//! S3 servers look and join in two steps. So the name is reserved first, by a small file of ours that one request creates:
+//! S3 servers look and join in two steps. So every name is reserved first, by a small file of ours that one request creates:
 //! it says whose content the name is for. A reservation belongs to content, not to an instance, and never has to expire.
 
 use object_store::{ObjectStore as _, ObjectStoreExt as _, PutMode, PutOptions, path::Path};
@@ -35,7 +35,7 @@ impl Bucket {
         }
     }
 
-    /// Ends a reservation whose content has its name. One that stays behind does no harm.
+    /// Ends a reservation, once something has the name. One that stays behind does no harm.
     pub(super) async fn release(&self, location: &Path) {
         if let Err(error) = self.store.delete(&place(location)).await {
             tracing::debug!(%location, %error, "the reservation of a file's name stays behind");

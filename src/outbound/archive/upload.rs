@@ -53,8 +53,13 @@ impl Whole<'_> {
     /// The name that it has where other content has its own: nobody else's content has this one.
     fn second_name(&self) -> String {
         let (stem, extension) = self.location.rsplit_once('.').unwrap_or((self.location, "mp4"));
-        format!("{stem}-{}.{extension}", &self.sha256[..16.min(self.sha256.len())])
+        format!("{stem}{}.{extension}", suffix(self.sha256))
     }
+}
+
+/// What the stem of a second name ends with.
+pub(crate) fn suffix(sha256: &str) -> String {
+    format!("-{}", &sha256[..16.min(sha256.len())])
 }
 
 impl Bucket {
@@ -86,23 +91,30 @@ impl Bucket {
         file: &Whole<'_>,
         stop: &CancellationToken,
     ) -> Result<bool, ArchiveError> {
-        if let Some(is_same) = self.has(location, file).await? {
-            return Ok(is_same);
-        }
+        let is_there = match self.has(location, file).await? {
+            Some(is_same) => is_same,
+            None if !self.reserve(location, file.sha256).await? => return Ok(false),
+            None => match self.has(location, file).await? {
+                Some(is_same) => is_same,
+                None => self.send(source, location, file, stop).await?,
+            },
+        };
+        self.release(location).await;
+        Ok(is_there)
+    }
+
+    /// Sends it; whether the name is its own then, or other content's after all.
+    async fn send(
+        &self,
+        source: &FsPath,
+        location: &Path,
+        file: &Whole<'_>,
+        stop: &CancellationToken,
+    ) -> Result<bool, ArchiveError> {
         let sent = if file.bytes <= PIECE {
             self.send_whole(source, location, file, stop).await
         } else {
-            if !self.reserve(location, file.sha256).await? {
-                return Ok(false);
-            }
-            let sent = match self.has(location, file).await? {
-                Some(_) => Err(Unsent::Taken),
-                None => self.send_in_pieces(source, location, file, stop).await,
-            };
-            if matches!(sent, Ok(()) | Err(Unsent::Taken)) {
-                self.release(location).await;
-            }
-            sent
+            self.send_in_pieces(source, location, file, stop).await
         };
         match sent {
             Ok(()) => Ok(true),

@@ -56,14 +56,16 @@ CREATE TABLE requests (
 CREATE TABLE events (
     id     uuid PRIMARY KEY,
     ins    bigint GENERATED ALWAYS AS IDENTITY,
-    seq    bigint UNIQUE,
+    seq    bigint,
     job_id uuid, -- none of an event about a sink
     kind   text NOT NULL,
     record text NOT NULL
 ) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.05);
 
 CREATE INDEX events_without_number ON events (ins) WHERE seq IS NULL;
-CREATE INDEX events_of_job ON events (job_id, seq);
+-- Only of numbered ones: an entry is written once, not again with its number.
+CREATE UNIQUE INDEX events_seq ON events (seq) WHERE seq IS NOT NULL;
+CREATE INDEX events_of_job ON events (job_id, seq) WHERE seq IS NOT NULL;
 
 CREATE TABLE log_head (
     one    boolean PRIMARY KEY DEFAULT true CHECK (one),

@@ -1,4 +1,5 @@
 -- What changes write: each function is one atomic change and takes one document, made by reelhook.
+-- They are plpgsql where they could be SQL, too: a session plans those once, these with every call.
 
 CREATE TYPE verdict AS (
     status   text,     -- what became of it
@@ -13,15 +14,17 @@ CREATE TYPE verdict AS (
 CREATE FUNCTION micros() RETURNS bigint LANGUAGE sql VOLATILE
 AS $$ SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint $$;
 
-CREATE FUNCTION log_events(entries json) RETURNS void LANGUAGE sql AS $$
+CREATE FUNCTION log_events(entries jsonb) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
     INSERT INTO events (id, job_id, kind, record)
     SELECT (e ->> 'id')::uuid, (e ->> 'job_id')::uuid, e ->> 'kind', e ->> 'record'
-    FROM json_array_elements(entries) WITH ORDINALITY AS t (e, n) ORDER BY n
-$$;
+    FROM jsonb_array_elements(entries) WITH ORDINALITY AS t (e, n) ORDER BY n;
+END $$;
 
 -- One record goes, another comes; either may be null.
 CREATE FUNCTION count_job(was_phase text, was_outcome text, is_phase text, is_outcome text) RETURNS void
-LANGUAGE sql AS $$
+LANGUAGE plpgsql AS $$
+BEGIN
     UPDATE tally SET
         queued = queued + coalesce(is_phase = 'queued', false)::int - coalesce(was_phase = 'queued', false)::int,
         sending = sending + coalesce(is_phase = 'sending', false)::int - coalesce(was_phase = 'sending', false)::int,
@@ -33,22 +36,24 @@ LANGUAGE sql AS $$
         succeeded = succeeded + coalesce(is_outcome = 'succeeded', false)::int - coalesce(was_outcome = 'succeeded', false)::int,
         failed = failed + coalesce(is_outcome = 'failed', false)::int - coalesce(was_outcome = 'failed', false)::int,
         canceled = canceled + coalesce(is_outcome = 'canceled', false)::int - coalesce(was_outcome = 'canceled', false)::int
-    WHERE slot = pg_backend_pid() % 64
-$$;
+    WHERE slot = pg_backend_pid() % 64;
+END $$;
 
-CREATE FUNCTION book(day integer, credits bigint) RETURNS void LANGUAGE sql AS $$
-    INSERT INTO ledger AS l VALUES (day, pg_backend_pid() % 64, credits)
-    ON CONFLICT ON CONSTRAINT ledger_pkey DO UPDATE SET credits = l.credits + excluded.credits
-$$;
+CREATE FUNCTION book(of_day integer, more bigint) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO ledger AS l VALUES (of_day, pg_backend_pid() % 64, more)
+    ON CONFLICT ON CONSTRAINT ledger_pkey DO UPDATE SET credits = l.credits + excluded.credits;
+END $$;
 
-CREATE FUNCTION booked(of_day integer, OUT today bigint, OUT in_month bigint) LANGUAGE sql STABLE AS $$
-    SELECT coalesce(sum(credits) FILTER (WHERE day = of_day), 0)::bigint, coalesce(sum(credits), 0)::bigint
+CREATE FUNCTION booked(of_day integer, OUT today bigint, OUT in_month bigint) LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    SELECT coalesce(sum(credits) FILTER (WHERE day = of_day), 0), coalesce(sum(credits), 0) INTO today, in_month
     FROM ledger, LATERAL (SELECT date_trunc('month', date '1970-01-01' + of_day)::date AS first) AS m
-    WHERE day >= first - date '1970-01-01' AND day < (first + interval '1 month')::date - date '1970-01-01'
-$$;
+    WHERE day >= first - date '1970-01-01' AND day < (first + interval '1 month')::date - date '1970-01-01';
+END $$;
 
 -- The budget that a booking would exceed, in `status`; its caller is the only one who books.
-CREATE FUNCTION over_budget(booking json, limits json) RETURNS verdict LANGUAGE plpgsql AS $$
+CREATE FUNCTION over_budget(booking jsonb, limits jsonb) RETURNS verdict LANGUAGE plpgsql AS $$
 DECLARE
     v verdict;
     b record;
@@ -71,7 +76,7 @@ BEGIN
 END $$;
 
 -- The job that a key made and that still holds it.
-CREATE FUNCTION key_holder(k json) RETURNS verdict LANGUAGE plpgsql AS $$
+CREATE FUNCTION key_holder(k jsonb) RETURNS verdict LANGUAGE plpgsql AS $$
 DECLARE
     v verdict;
     holder record;
@@ -90,7 +95,7 @@ BEGIN
 END $$;
 
 -- Gives the key to a job; if another one was faster, says which.
-CREATE FUNCTION take_key(k json, taker uuid) RETURNS verdict LANGUAGE plpgsql AS $$
+CREATE FUNCTION take_key(k jsonb, taker uuid) RETURNS verdict LANGUAGE plpgsql AS $$
 DECLARE
     v verdict;
     of_hash bytea := decode(k ->> 'hash', 'hex');
@@ -109,9 +114,9 @@ BEGIN
     RETURN v;
 END $$;
 
-CREATE FUNCTION create_job(p json, document bytea) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION create_job(p jsonb, document bytea) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-    j jobs := json_populate_record(NULL::jobs, p -> 'job');
+    j jobs := jsonb_populate_record(NULL::jobs, p -> 'job');
 BEGIN
     IF j.task IS NOT NULL AND NOT EXISTS (SELECT FROM jobs WHERE owned_task = j.task) THEN
         j.owned_task := j.task;
@@ -129,10 +134,10 @@ BEGIN
 END $$;
 
 -- Limits over all jobs are judged by one at a time (`alone`); while they are far, by any number at once.
-CREATE FUNCTION insert_job(p json, document bytea, alone boolean) RETURNS verdict LANGUAGE plpgsql AS $$
+CREATE FUNCTION insert_job(p jsonb, document bytea, alone boolean) RETURNS verdict LANGUAGE plpgsql AS $$
 DECLARE
     v verdict;
-    k json := p -> 'key';
+    k jsonb := p -> 'key';
     bound bigint := (p #>> '{limits,queued}')::bigint;
     now_queued bigint;
 BEGIN
@@ -179,12 +184,12 @@ BEGIN
 END $$;
 
 -- Writes a change if the record still has the revision before it.
-CREATE FUNCTION replace_job(p json) RETURNS verdict LANGUAGE plpgsql AS $$
+CREATE FUNCTION replace_job(p jsonb) RETURNS verdict LANGUAGE plpgsql AS $$
 DECLARE
     v verdict;
-    j jobs := json_populate_record(NULL::jobs, p -> 'job');
+    j jobs := jsonb_populate_record(NULL::jobs, p -> 'job');
     was record;
-    next json := p -> 'successor';
+    next jsonb := p -> 'successor';
     owner uuid;
 BEGIN
     SELECT revision, written_by, phase, outcome, task, owned_task, duty, due_at INTO was
@@ -229,7 +234,7 @@ BEGIN
         PERFORM count_job(was.phase, was.outcome, j.phase, j.outcome);
     END IF;
     PERFORM owe_deliveries(p -> 'deliveries');
-    PERFORM book((b ->> 'day')::int, (b ->> 'credits')::bigint) FROM json_array_elements(p -> 'bookings') AS t (b);
+    PERFORM book((b ->> 'day')::int, (b ->> 'credits')::bigint) FROM jsonb_array_elements(p -> 'bookings') AS t (b);
     v.status := 'done';
     v.was_duty := was.duty;
     v.was_due := was.due_at;
@@ -240,7 +245,7 @@ BEGIN
 END $$;
 
 -- Creates a successor, or finds the one that there is.
-CREATE FUNCTION follow_job(next json) RETURNS uuid LANGUAGE plpgsql AS $$
+CREATE FUNCTION follow_job(next jsonb) RETURNS uuid LANGUAGE plpgsql AS $$
 DECLARE
     id uuid := (next #>> '{job,id}')::uuid;
     holder verdict := take_key(next -> 'key', id);

@@ -55,17 +55,18 @@ END $$;
 CREATE FUNCTION pause_of(refusals integer, first bigint) RETURNS bigint LANGUAGE sql IMMUTABLE
 AS $$ SELECT first * least(40, power(2, least(refusals, 10) - 1)::bigint) $$;
 
-CREATE FUNCTION next_due(wanted smallint) RETURNS bigint LANGUAGE sql STABLE AS $$
-    SELECT min(at) FROM (
+CREATE FUNCTION next_due(wanted smallint) RETURNS bigint LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN (SELECT min(at) FROM (
         (SELECT due_at AS at FROM jobs WHERE duty = wanted AND NOT calm ORDER BY due_at, id LIMIT 1)
         UNION ALL (SELECT due_at FROM jobs WHERE duty = wanted AND calm ORDER BY due_at, id LIMIT 1)
         UNION ALL (SELECT deadline FROM jobs WHERE wanted = 5 AND phase = 'queued' AND deadline IS NOT NULL
-            ORDER BY deadline, id LIMIT 1)) AS firsts
-$$;
+            ORDER BY deadline, id LIMIT 1)) AS firsts);
+END $$;
 
 -- Claims the job that the caller has in hand, if it is the one whose turn it is. Otherwise nothing of this happened.
 CREATE FUNCTION claim_known(
-    p json, wanted smallint, at bigint, in_flight bigint, every bigint, probe_after bigint
+    p jsonb, wanted smallint, at bigint, in_flight bigint, every bigint, probe_after bigint
 ) RETURNS verdict LANGUAGE plpgsql AS $$
 DECLARE
     v verdict;
@@ -130,29 +131,36 @@ $$;
 
 -- Gives numbers to events that have none, if nobody else is at it. Each statement sees what was committed before it,
 -- so what is numbered here follows everything that was numbered before.
-CREATE FUNCTION number_events(OUT mine boolean, OUT numbered bigint) LANGUAGE plpgsql AS $$
+-- The index of what has no number is full of entries of what has one by now. An index scan marks those as dead and steps
+-- over them from then on; a bitmap scan, which the planner would like, looks each of them up again every time.
+CREATE FUNCTION number_events(OUT mine boolean, OUT numbered bigint) LANGUAGE plpgsql
+SET enable_bitmapscan = off SET enable_seqscan = off SET jit = off AS $$
 DECLARE
     head bigint;
+    place tid;
 BEGIN
     numbered := 0;
     mine := pg_try_advisory_xact_lock(7304, 2);
-    IF NOT mine OR NOT EXISTS (SELECT FROM events WHERE seq IS NULL) THEN
+    IF NOT mine THEN
         RETURN;
     END IF;
-    SELECT newest INTO head FROM log_head FOR UPDATE;
-    WITH fresh AS (
-        SELECT id, row_number() OVER (ORDER BY ins) AS n
-        FROM (SELECT id, ins FROM events WHERE seq IS NULL ORDER BY ins LIMIT 2000) AS first)
-    UPDATE events SET seq = head + n FROM fresh WHERE events.id = fresh.id;
-    GET DIAGNOSTICS numbered = ROW_COUNT;
-    UPDATE log_head SET newest = head + numbered;
-    PERFORM pg_notify('reelhook', current_setting('application_name'));
+    FOR place IN SELECT ctid FROM events WHERE seq IS NULL ORDER BY ins LIMIT 2000 LOOP
+        IF numbered = 0 THEN
+            SELECT newest INTO head FROM log_head WHERE one FOR UPDATE;
+        END IF;
+        numbered := numbered + 1;
+        UPDATE events SET seq = head + numbered WHERE ctid = place;
+    END LOOP;
+    IF numbered > 0 THEN
+        UPDATE log_head SET newest = head + numbered WHERE one;
+        PERFORM pg_notify('reelhook', current_setting('application_name'));
+    END IF;
 END $$;
 
 -- For imports: a job of another store. The first that names a task has it.
-CREATE FUNCTION import_job(p json) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION import_job(p jsonb) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-    j jobs := json_populate_record(NULL::jobs, p);
+    j jobs := jsonb_populate_record(NULL::jobs, p);
 BEGIN
     IF EXISTS (SELECT FROM jobs WHERE owned_task = j.owned_task) THEN
         j.owned_task := NULL;

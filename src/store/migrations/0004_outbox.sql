@@ -1,24 +1,24 @@
 -- The outbox: what is owed to sinks, who takes it, and how sinks fare.
 
 -- One that is there already stays: the same change was written before.
-CREATE FUNCTION owe_deliveries(entries json) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION owe_deliveries(entries jsonb) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     added bigint;
 BEGIN
-    IF entries IS NULL OR json_array_length(entries) = 0 THEN
+    IF entries IS NULL OR jsonb_array_length(entries) = 0 THEN
         RETURN;
     END IF;
     INSERT INTO deliveries (id, revision, job_id, lane, state, due_at, lease, record)
     SELECT (d ->> 'id')::uuid, (d ->> 'revision')::bigint, (d ->> 'job_id')::uuid, d ->> 'lane', d ->> 'state',
         (d ->> 'due_at')::bigint, (d ->> 'lease')::bigint, d ->> 'record'
-    FROM json_array_elements(entries) AS t (d)
+    FROM jsonb_array_elements(entries) AS t (d)
     ON CONFLICT DO NOTHING;
     GET DIAGNOSTICS added = ROW_COUNT;
     UPDATE tally SET owed = owed + added WHERE slot = pg_backend_pid() % 64;
 END $$;
 
 -- Writes a step of a delivery that is locked; a body only if it has none.
-CREATE FUNCTION write_delivery(d json, sent bytea, by text) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION write_delivery(d jsonb, sent bytea, by text) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     was_state text;
 BEGIN

@@ -306,7 +306,7 @@ pub(super) fn imported(job: &Job, owns_task: bool) -> Result<String, StoreError>
 
 /// A document, as an argument of one of the database's functions.
 pub(super) fn document(value: &impl Serialize) -> Result<String, StoreError> {
-    Ok(format!("{}::json", text(&encode(value)?)))
+    Ok(format!("{}::jsonb", text(&encode(value)?)))
 }
 
 pub(super) fn encode(value: &impl Serialize) -> Result<String, StoreError> {
