@@ -117,6 +117,29 @@ async fn a_ping_and_a_challenge_are_answered() {
 }
 
 #[tokio::test]
+async fn a_ping_is_read_no_further_than_a_challenge_needs_for_anybody_may_send_one() {
+    let (world, _, _) = waiting().await;
+    let ping = async |body: String, chunked: bool| {
+        let request = world.http.post(world.callback_url("/cb/ping"));
+        let body = match chunked {
+            true => reqwest::Body::wrap_stream(futures_util::stream::iter([Ok::<_, std::io::Error>(body)])),
+            false => body.into(),
+        };
+        let answer = request.body(body).send().await.unwrap();
+        (answer.status().as_u16(), answer.json::<Value>().await.unwrap())
+    };
+    // As long as one may be written, with every character escaped.
+    let longest = format!("{{\"challenge\":\"{}\"}}", "\\u0041".repeat(128));
+    for chunked in [false, true] {
+        let (status, answer) = ping(longest.clone(), chunked).await;
+        assert!(status == 200 && answer["proof"].is_string(), "{answer}");
+        assert_eq!(ping(" ".repeat(1024), chunked).await, (200, json!({ "ok": true })));
+        let (status, answer) = ping(" ".repeat(1025), chunked).await;
+        assert_eq!((status, &answer["code"]), (413, &json!("body-too-large")), "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn an_oversized_body_is_ignored_and_the_job_is_looked_at_all_the_same() {
     let (world, id, path) = waiting().await;
     let large = "x".repeat(world.config.callback.body_limit + 1);

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+#[cfg(feature = "postgres")]
+#[path = "support/postgres.rs"]
+mod database;
 mod support;
 
 use std::{
@@ -10,11 +13,15 @@ use std::{
     os::unix::net::UnixDatagram,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
-use reelhook::sandbox::{self, Options, Sandbox};
+use reelhook::{
+    config::{Config, Database, Poll},
+    sandbox::{self, Options, Sandbox},
+};
 use serde_json::{Value, json};
-use support::{PATIENCE, Process, client, free_port, order};
+use support::{PATIENCE, Process, World, client, free_port, order};
 
 /// A server under a service manager that waits for what it says.
 struct Served {
@@ -150,4 +157,44 @@ async fn keys_limits_and_networks_are_taken_over() {
         request.send().await.unwrap().status().as_u16()
     };
     assert_eq!([asked().await, asked().await], [200, 429]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_waits_for_room_at_the_provider_is_sent_once_a_reload_makes_more() {
+    more_room_is_used(None).await;
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn so_it_is_where_instances_share_the_limit() {
+    let server = database::Server::start();
+    more_room_is_used(Some(server.database())).await;
+}
+
+async fn more_room_is_used(database: Option<Database>) {
+    const LONG: Duration = Duration::from_hours(1);
+    let world = World::with(|config| {
+        config.database = database;
+        config.upstream.max_in_flight = 1;
+        config.poll = Poll {
+            first_after: LONG,
+            overdue_after: LONG,
+            interval: LONG,
+            max_interval: LONG,
+            jitter: 0.0,
+            give_up_after: 24 * LONG,
+        };
+    })
+    .await;
+    let first = world.submit("a lake [[delay:24h]] [[no-callback]]").await;
+    world.until(&first, |job| job["phase"] == "awaiting").await;
+    let second = world.submit("a lake").await;
+    // Meanwhile its lane finds that there is no room.
+    let waiting = world.get(&format!("/v1/jobs/{second}?wait=1s")).await;
+    assert_eq!(waiting["phase"], "queued", "{waiting:#}");
+    let mut config = Config::clone(&world.server().app().config());
+    config.upstream.max_in_flight = 2;
+    world.server().reload(config).await.unwrap();
+    world.until(&second, |job| job["phase"] != "queued" && job["phase"] != "sending").await;
+    assert_eq!((world.charges(&first), world.charges(&second)), (1, 1));
 }

@@ -17,6 +17,7 @@ use reelhook::{
     },
     outbound::archive::Archive,
     runner::{Kind, Retainer, RetentionError, Round},
+    server::{Listeners, Server},
     store::{Insert, Limits, Store, StoreError, sled::SledStore},
 };
 use serde_json::{Value, json};
@@ -345,4 +346,26 @@ async fn over_http_a_preview_shows_what_a_round_removes_and_removed_files_are_sa
     let text = world.http.get(world.url("/metrics")).send().await.unwrap().text().await.unwrap();
     assert!(text.contains("reelhook_retention_removed_total{kind=\"videos\"} 1\n"), "counted");
     world.stop_server().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_http_a_round_is_refused_for_an_hour_after_a_jump_of_the_clock() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = support::quick(dir.path(), &"http://127.0.0.1:9".parse().unwrap());
+    let (clock, listeners) = (Clock::manual(NOW.0), Listeners::bind(&config).unwrap());
+    let server = Server::start(config, clock.clone(), listeners).await.unwrap();
+    let url = format!("http://{}/v1/retention", server.api());
+    let round = async || support::client().post(&url).json(&json!({})).send().await.unwrap();
+    clock.step(100 * 86_400_000);
+    for _ in 0..2 {
+        let refused = round().await;
+        assert_eq!(refused.status(), 409);
+        let problem: Value = refused.json().await.unwrap();
+        assert_eq!((&problem["code"], &problem["retryable"]), (&json!("clock-jumped"), &json!(true)));
+        assert!(problem["detail"].as_str().unwrap().contains("nothing is removed"), "{problem:#}");
+        assert_eq!(support::client().get(&url).send().await.unwrap().status(), 200, "a look is free");
+        clock.advance(Duration::from_mins(59));
+    }
+    assert_eq!(round().await.status(), 200);
+    server.stop().await;
 }

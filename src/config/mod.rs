@@ -92,7 +92,8 @@ pub struct Server {
     pub listen: SocketAddr,
     /// `/`, or a path without a slash at its end.
     pub base_path: String,
-    /// Base of links to stored files, http or https, without query; `None`: `http://` and `listen`.
+    /// Base of links to stored files, http or https, without query; `None`: `http://` and `listen`. Beyond
+    /// loopback only with a key.
     pub external_url: Option<Url>,
     /// What this process is called among those that share a store: 1 to 40 letters, digits, `-`, `_` and `.`; by default
     /// the machine's name and a random ending.

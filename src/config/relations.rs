@@ -35,6 +35,12 @@ fn listeners(c: &mut Checker<'_>, config: &Config) {
         let remedy = "listen on loopback, or set auth.keys_file or auth.bootstrap_admin_key";
         c.problem("server.listen", format!("is reachable by others and no key is configured: {remedy}"));
     }
+    let others_named = config.server.external_url.as_ref().is_some_and(|url| !is_loopback(url));
+    if keyless && others_named && !c.is_rejected("auth.bootstrap_admin_key") {
+        let message = "is where others reach this server and no key is configured, so whoever comes by that address may do \
+                       everything: set auth.keys_file or auth.bootstrap_admin_key, or leave it out";
+        c.problem("server.external_url", message);
+    }
     let same_ip = api.ip() == callback.ip() || api.ip().is_unspecified() || callback.ip().is_unspecified();
     let clash = api.port() == callback.port() && api.port() != 0 && same_ip;
     c.relation("callback.listen", "server.listen", !clash, "must be another address than");

@@ -1,6 +1,6 @@
-//! Whether files can be put into the archive, read and removed, and how many videos it still has room for.
+//! Whether the archive keeps files as videos are kept there, and how many it still has room for.
 
-use std::time::Instant;
+use std::{path::Path, time::Instant};
 
 use tokio::time::timeout;
 
@@ -8,7 +8,7 @@ use super::{Check, PATIENCE, span};
 use crate::{
     disk,
     lifecycle::Status,
-    outbound::archive::Archive,
+    outbound::archive::{Archive, Unfit},
     store::{JobFilter, Store},
 };
 
@@ -19,24 +19,54 @@ const SAMPLE: usize = 100;
 /// Fewer videos than this are no reserve.
 const RESERVE: u64 = 20;
 
-/// Puts a small file into the archive, reads it and removes it.
-pub(super) async fn check(archive: &Archive) -> Check {
+/// Waits for a probe: [`Archive::probe`], or that of its bucket alone.
+pub(super) async fn check(probe: impl Future<Output = Result<(), Unfit>>) -> Check {
     let began = Instant::now();
-    match timeout(PATIENCE, archive.probe()).await {
+    match timeout(PATIENCE, probe).await {
         Ok(Ok(())) => {
             Check::ok(NAME, format!("a file was stored, read and removed in {}", span(began.elapsed())))
         }
-        Ok(Err(error)) => Check::failed(
-            NAME,
-            format!("no file can be stored: {error}"),
-            "check [storage] url, and that this process may write, read and delete there",
-        ),
+        // Videos are stored all the same.
+        Ok(Err(unfit @ Unfit::Leavings(_))) => Check::warning(NAME, unfit.to_string(), remedy(&unfit)),
+        Ok(Err(unfit)) => Check::failed(NAME, unfit.to_string(), remedy(&unfit)),
         Err(_) => Check::failed(
             NAME,
             format!("a small file was not stored, read and removed within {}", span(PATIENCE)),
             "find out what keeps the disk or the storage of [storage] url busy",
         ),
     }
+}
+
+const fn remedy(unfit: &Unfit) -> &'static str {
+    match unfit {
+        Unfit::Storing(_) | Unfit::Reading(_) | Unfit::Differs | Unfit::Removing(_) => {
+            "check [storage] url, and that this process may write, read and delete there"
+        }
+        Unfit::Conditions(_) | Unfit::Overwrites => {
+            "put [storage] url on an object store that knows conditional writes, or update this one; a proxy before it has to \
+             hand `If-None-Match` on"
+        }
+        Unfit::Forgets => {
+            "have the object store, or the proxy before it, hand metadata on (on S3 `x-amz-meta-sha256`)"
+        }
+        Unfit::Pieces(_) => {
+            "let the credentials begin uploads in pieces (\"multipart\"), or put [storage] url on an object store that has them"
+        }
+        Unfit::Leavings(_) => {
+            "let the credentials take uploads back (on S3 s3:AbortMultipartUpload), and have the bucket remove unfinished ones: \
+             deploy/README.md has such a rule"
+        }
+    }
+}
+
+/// No server was ever started on it, or it is a mount point without its volume: nobody but a person can tell.
+pub(super) fn not_begun(folder: &Path, is_spool: bool) -> Check {
+    let (name, what) = if is_spool { (ROOM, "spool of the bucket") } else { (NAME, "archive") };
+    Check::warning(
+        name,
+        format!("the {what} in {} is not begun yet", folder.display()),
+        "is its volume mounted? Mount it before the server starts; if it is, or has none, the first start begins it",
+    )
 }
 
 /// Compares what is free with what a video takes here.

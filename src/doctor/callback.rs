@@ -4,13 +4,16 @@ use std::{net::IpAddr, time::Duration};
 
 use reqwest::{Client, Response, StatusCode, header::LOCATION, redirect::Policy, retry};
 use serde_json::{Value, json};
-use tokio::{net::lookup_host, time::timeout};
+use tokio::time::timeout;
 use url::{Host, Url};
 
 use super::{Check, PATIENCE, span};
 use crate::{
     app::App,
-    outbound::{egress::is_public, outside},
+    outbound::{
+        egress::{Lookup, is_public, system_lookup},
+        outside,
+    },
 };
 
 const NAME: &str = "public_url";
@@ -28,8 +31,19 @@ type Trouble = (String, String);
 pub(super) async fn check(app: &App) -> Check {
     let config = app.config();
     let Some(public_url) = &config.callback.public_url else { return unset() };
-    match reach(app, public_url, is_outside(&config.upstream.base_url)).await {
-        Ok(detail) => Check::ok(NAME, detail),
+    let by_strangers = is_outside(&config.upstream.base_url);
+    let reached = async {
+        let doubt = lead(public_url, by_strangers, &system_lookup()).await?;
+        Ok::<_, Trouble>((reach(app, public_url).await?, doubt))
+    };
+    verdict(reached.await)
+}
+
+/// Of what was seen, and the doubt that is left.
+fn verdict(reached: Result<(String, Option<Trouble>), Trouble>) -> Check {
+    match reached {
+        Ok((_, Some((detail, fix)))) => Check::warning(NAME, detail, fix),
+        Ok((detail, None)) => Check::ok(NAME, detail),
         Err((detail, fix)) => Check::failed(NAME, detail, fix),
     }
 }
@@ -45,22 +59,34 @@ pub(super) fn unset() -> Check {
     )
 }
 
-async fn reach(app: &App, public_url: &Url, by_strangers: bool) -> Result<String, Trouble> {
-    let addresses = addresses(public_url).await?;
-    if by_strangers && !addresses.iter().any(|address| is_public(*address)) {
-        let found = addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ");
-        let detail = format!("{public_url} leads to {found}, where only your own network gets");
-        return Err((
-            detail,
-            "set [callback] public_url to an address that the provider can reach".to_owned(),
-        ));
+/// Whether strangers get where the URL leads to; a doubt where only some will, since each takes the address that it likes.
+async fn lead(public_url: &Url, by_strangers: bool, lookup: &Lookup) -> Result<Option<Trouble>, Trouble> {
+    let addresses = addresses(public_url, lookup).await?;
+    let private: Vec<_> = addresses.iter().filter(|address| by_strangers && !is_public(**address)).collect();
+    if private.is_empty() {
+        return Ok(None);
     }
+    let named = private.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    if private.len() == addresses.len() {
+        let detail = format!("{public_url} leads to {named}, where only your own network gets");
+        let fix = "set [callback] public_url to an address that the provider can reach";
+        return Err((detail, fix.to_owned()));
+    }
+    let detail = format!(
+        "{public_url} leads to {named} as well, where only your own network gets: callbacks arrive when the provider \
+         happens to take another address"
+    );
+    let fix = format!("remove {named} from the DNS records of this name (A and AAAA)");
+    Ok(Some((detail, fix)))
+}
+
+async fn reach(app: &App, public_url: &Url) -> Result<String, Trouble> {
     let challenge = app.challenge().map_err(|error| (error.to_string(), "try again".to_owned()))?;
     let response = post(public_url, &challenge).await?;
     judge(app, public_url, &challenge, response).await
 }
 
-async fn addresses(url: &Url) -> Result<Vec<IpAddr>, Trouble> {
+async fn addresses(url: &Url, lookup: &Lookup) -> Result<Vec<IpAddr>, Trouble> {
     let name = match url.host() {
         Some(Host::Ipv4(address)) => return Ok(vec![address.into()]),
         Some(Host::Ipv6(address)) => return Ok(vec![address.into()]),
@@ -68,8 +94,8 @@ async fn addresses(url: &Url) -> Result<Vec<IpAddr>, Trouble> {
         None => "",
     };
     let fix = || format!("make a DNS record for {name}, or correct [callback] public_url");
-    match timeout(PATIENCE, lookup_host((name, 0))).await {
-        Ok(Ok(found)) => Ok(found.map(|address| address.ip()).collect()),
+    match timeout(PATIENCE, lookup(name.to_owned())).await {
+        Ok(Ok(found)) => Ok(found),
         Ok(Err(error)) => Err((format!("the name {name} cannot be resolved: {error}"), fix())),
         Err(_) => Err((format!("the name {name} was not resolved within {}", span(PATIENCE)), fix())),
     }
@@ -196,5 +222,37 @@ fn is_outside(provider: &Url) -> bool {
         Some(Host::Ipv6(address)) => is_public(address.into()),
         Some(Host::Domain(name)) => name.contains('.') && !name.ends_with(".localhost"),
         None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::doctor::Verdict;
+
+    async fn led(url: &str, found: &[&str], by_strangers: bool) -> Result<Option<Trouble>, Trouble> {
+        let found: Vec<IpAddr> = found.iter().map(|address| address.parse().unwrap()).collect();
+        let lookup: Lookup = Arc::new(move |_| {
+            let found = found.clone();
+            Box::pin(async move { Ok(found) })
+        });
+        lead(&url.parse().unwrap(), by_strangers, &lookup).await
+    }
+
+    #[tokio::test]
+    async fn a_name_that_leads_inside_as_well_is_a_doubt_that_names_where() {
+        let url = "https://hooks.example.com";
+        assert_eq!(led(url, &["9.9.9.9", "2606:4700::1111"], true).await, Ok(None));
+        let (detail, fix) = led(url, &["9.9.9.9", "10.0.0.7", "fd00::7"], true).await.unwrap().unwrap();
+        assert!(detail.contains("10.0.0.7, fd00::7 as well") && !detail.contains("9.9.9.9"), "{detail}");
+        assert!(fix.contains("10.0.0.7, fd00::7"), "{fix}");
+        let check = verdict(Ok(("leads here".to_owned(), Some((detail, fix)))));
+        assert_eq!(check.verdict, Verdict::Warning, "though it led here from this machine");
+        let (detail, _) = led(url, &["10.0.0.7", "fd00::7"], true).await.unwrap_err();
+        assert!(detail.contains("10.0.0.7, fd00::7, where only"), "{detail}");
+        assert!(led("https://10.0.0.7", &[], true).await.is_err(), "a literal is not looked up");
+        assert_eq!(led(url, &["9.9.9.9", "10.0.0.7"], false).await, Ok(None), "nobody comes from outside");
     }
 }

@@ -127,7 +127,7 @@ impl Doctor {
         let (config, upstream, sinks) = (app.config(), self.upstream.get(), self.sinks.get());
         let (store, archive, room, upstream, public_url, sinks) = tokio::join!(
             store::check(app.store()),
-            archive::check(&self.archive),
+            archive::check(self.archive.probe()),
             archive::room(&self.archive, app.store()),
             upstream::check(&upstream, &config.upstream),
             callback::check(app),

@@ -1,6 +1,6 @@
 //! The checks that need no server.
 
-use std::{path::Path, time::Instant};
+use std::time::Instant;
 
 use tokio::task::spawn_blocking;
 
@@ -8,7 +8,10 @@ use super::{Check, archive, callback, store, upstream};
 use crate::{
     clock::Clock,
     config::{Config, Store},
-    outbound::{archive::Archive, upstream::Upstream},
+    outbound::{
+        archive::{Archive, probe_bucket},
+        upstream::Upstream,
+    },
     store::{StoreError, sled},
 };
 
@@ -49,15 +52,19 @@ async fn store_check(config: &Config) -> Check {
     }
 }
 
-/// A folder that is not there is left to the first start: it may be the place of a volume that is not mounted.
+/// What is not begun is left to the first start: it may be the place of a volume that is not mounted, and whoever asks may
+/// be another than the server's user.
 async fn archive_checks(config: &Config) -> Vec<Check> {
-    let root: &Path = &config.storage.root;
-    if config.storage.bucket.is_none() && !root.exists() {
-        let detail = format!("there is no folder {} yet; the first start makes it", root.display());
-        return vec![Check::ok(archive::NAME, detail)];
-    }
-    match Archive::open(&config.storage).await {
-        Ok(opened) => vec![archive::check(&opened).await, archive::judge(&opened.disk(), None)],
+    let storage = &config.storage;
+    let not_begun = || archive::not_begun(&storage.root, storage.bucket.is_some());
+    match Archive::existing(storage).await {
+        Ok(Some(opened)) => {
+            vec![archive::check(opened.probe()).await, archive::judge(&opened.disk(), None)]
+        }
+        Ok(None) => match &storage.bucket {
+            Some(bucket) => vec![archive::check(probe_bucket(bucket)).await, not_begun()],
+            None => vec![not_begun()],
+        },
         Err(error) => {
             let fix = "check [storage] url, and that this process may write there";
             vec![Check::failed(archive::NAME, error.to_string(), fix)]

@@ -36,6 +36,9 @@ use crate::{
     keys::{Found, KeyFile, KeyFileError, Scope},
 };
 
+/// What a proxy adds to a request that it hands on, by RFC 7239 and by custom.
+const FORWARDED: [&str; 3] = ["forwarded", "x-forwarded-for", "x-forwarded-host"];
+
 /// Who gets in at a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
@@ -139,8 +142,17 @@ impl Keys {
     }
 
     /// Without keys anything on this machine may do everything, and that must not mean any web page in its browser:
-    /// a page's own name in `Host` (by DNS rebinding) or `Origin`, or a form that needs no permission, is refused.
+    /// a page's own name in `Host` (by DNS rebinding) or `Origin`, or a form that needs no permission, is refused. Nor
+    /// must it mean whoever reaches a proxy on this machine.
     fn must_be_local(&self, method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
+        if let Some(name) = FORWARDED.into_iter().find(|name| headers.contains_key(*name)) {
+            let detail = format!(
+                "this server runs without keys and takes requests from this machine only, and by `{name}` a proxy handed \
+                 this one on for somebody else. Nothing was done; to serve others by a proxy, set a key: `reelhook keys \
+                 create`, then [auth] keys_file, or [auth] bootstrap_admin_key"
+            );
+            return Err(Problem::new(&kinds::FORBIDDEN, detail));
+        }
         let foreign = |name: &str| {
             let detail = format!(
                 "this server runs without keys and takes requests from this machine only; {name} names another place. \

@@ -37,7 +37,7 @@ kinds! {
     UNAUTHENTICATED "unauthenticated" UNAUTHORIZED false "An API key is needed"
         "No key came with the request, or one that this server does not know, or one that was revoked or has expired. Send `Authorization: Bearer <key>`. Keys are made with `reelhook keys create`.";
     FORBIDDEN "forbidden" FORBIDDEN false "Not allowed"
-        "The key is good but lacks the scope that the route needs; or a signed link is wrong or has expired; or the server runs without keys, where requests are only taken from this machine and from its own pages, so that no foreign web page can spend credits.";
+        "The key is good but lacks the scope that the route needs; or a signed link is wrong or has expired; or the server runs without keys, where requests are only taken from this machine and from its own pages, and none that a proxy hands on, so that no foreign web page and nobody behind a proxy can spend credits. To serve others, set a key.";
     JOB_NOT_FOUND "job-not-found" NOT_FOUND false "There is no such job"
         "The id is not one of a job that this server knows. Jobs are forgotten after `[retention] jobs`, and their `Idempotency-Key` with them: sent again, it makes a new job.";
     IDEMPOTENCY_KEY_REUSED "idempotency-key-reused" UNPROCESSABLE_ENTITY false "The Idempotency-Key belongs to another request"
@@ -65,7 +65,7 @@ kinds! {
     INVALID_CURSOR "invalid-cursor" BAD_REQUEST false "The cursor is not one of ours"
         "`cursor` must be the `next_cursor` of an earlier answer, `after` and `Last-Event-ID` the number of an event. Begin again without it.";
     BODY_TOO_LARGE "body-too-large" PAYLOAD_TOO_LARGE false "The body is too large"
-        "The body is larger than `[server] body_limit` (for callbacks: `[callback] body_limit`). Nothing was created or spent. Large media belong behind a URL.";
+        "The body is larger than `[server] body_limit` (for callbacks: `[callback] body_limit`; for a ping: 1 KiB). Nothing was created or spent. Large media belong behind a URL.";
     UNSUPPORTED_MEDIA_TYPE "unsupported-media-type" UNSUPPORTED_MEDIA_TYPE false "The body must be plain JSON"
         "The body must come as `Content-Type: application/json` and without a `Content-Encoding`. Nothing was created or spent.";
     STORE_UNAVAILABLE "store-unavailable" SERVICE_UNAVAILABLE true "The store is not available"

@@ -107,7 +107,8 @@ pub fn serve_api(listener: TcpListener, context: Arc<Context>) -> io::Result<Ser
     let silence = config.api.max_wait.max(stream::HEARTBEAT) + SLACK;
     let base_path = config.server.base_path.trim_end_matches('/').to_owned();
     let tls = context.certificates.api.as_ref().map(|pair| pair.acceptor()).transpose()?;
-    serve::serve(listener, config.server.shutdown_grace, silence, tls, move || {
+    let grace = config.server.shutdown_grace;
+    serve::serve(listener, grace, silence, serve::MAX_CONNECTIONS, tls, move || {
         HttpApp::new()
             .app_data(web::Data::from(Arc::clone(&context)))
             .wrap(from_fn(finish::finish))
@@ -125,7 +126,8 @@ pub fn serve_callbacks(listener: TcpListener, context: Arc<Context>) -> io::Resu
     let grace = context.app.config().server.shutdown_grace;
     let tls = context.certificates.callback.as_ref().map(|pair| pair.acceptor()).transpose()?;
     // No middleware: this is the hot path, and its URLs must not reach a log.
-    serve::serve(listener, grace, body::DEADLINE + SLACK, tls, move || {
+    let silence = body::DEADLINE + SLACK;
+    serve::serve(listener, grace, silence, serve::MAX_CONNECTIONS, tls, move || {
         HttpApp::new().app_data(web::Data::from(Arc::clone(&context))).configure(callback)
     })
 }

@@ -7,8 +7,10 @@
 use std::{
     fmt, io,
     net::TcpListener,
+    num::NonZeroUsize,
     pin::Pin,
     task::{Context, Poll, ready},
+    thread::available_parallelism,
     time::Duration,
 };
 
@@ -34,7 +36,15 @@ const HEAD_DEADLINE: Duration = Duration::from_secs(5);
 /// An idle connection is kept this long.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
+/// Connections that a listener holds at a time; what comes beyond waits in the kernel's queue until one ends. A silent one
+/// costs 13 KiB, so strangers can fill 208 MiB by both listeners, and a server that is given 512 MiB lives on. By the
+/// deadlines above it takes 1,600 new connections a second to keep one full: a proxy in front bounds those of an address.
+pub(super) const MAX_CONNECTIONS: usize = 8_192;
+/// actix has no more workers.
+const MAX_WORKERS: usize = 512;
+
 /// Serves the applications that `app` makes, one a worker, until the server is stopped; that takes `grace` at most.
+/// `connections` are held at a time, rounded up to as many a worker.
 /// `silence` bounds what a [`Patient`] connection bears, once hands are shaken where there is TLS; the handshake has a
 /// deadline of its own, and counts as a connection from its first byte. Signals are the caller's affair: there are two
 /// servers.
@@ -45,6 +55,7 @@ pub(super) fn serve<F, I, S, B>(
     listener: TcpListener,
     grace: Duration,
     silence: Duration,
+    connections: usize,
     tls: Option<Acceptor>,
     app: F,
 ) -> io::Result<Server>
@@ -59,7 +70,12 @@ where
     <S::Service as Service<Request>>::Future: 'static,
     B: MessageBody + 'static,
 {
-    let builder = Server::build().disable_signals().shutdown_timeout(grace.as_secs());
+    let workers = workers();
+    let builder = Server::build()
+        .disable_signals()
+        .shutdown_timeout(grace.as_secs())
+        .workers(workers)
+        .max_concurrent_connections(connections.div_ceil(workers));
     let stopping = builder.graceful_shutdown_signal();
     let builder = builder.listen("http", listener, move || {
         let (stopping, tls) = (stopping.clone(), tls.clone());
@@ -86,6 +102,10 @@ where
         accept.and_then(http)
     })?;
     Ok(builder.run())
+}
+
+fn workers() -> usize {
+    available_parallelism().map_or(2, NonZeroUsize::get).min(MAX_WORKERS)
 }
 
 /// A connection that ends when nothing could be written to it for too long, counted from the first byte that came after
@@ -172,7 +192,11 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for Patient<Io> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+    use actix_web::{App, HttpResponse, web};
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _, duplex},
+        time::timeout,
+    };
 
     use super::*;
 
@@ -183,6 +207,36 @@ mod tests {
         while caller.write_all(b"x").await.is_ok() {
             tokio::task::yield_now().await;
         }
+    }
+
+    #[tokio::test]
+    async fn a_connection_beyond_the_bound_waits_until_another_ends() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (address, most) = (listener.local_addr().unwrap(), workers());
+        let app = || App::new().default_service(web::to(HttpResponse::Ok));
+        let patience = Duration::from_secs(60);
+        let server = serve(listener, Duration::ZERO, patience, most, None, app).unwrap();
+        let handle = server.handle();
+        let running = tokio::spawn(server);
+        let ask = async || {
+            let mut caller = TcpStream::connect(address).await.unwrap();
+            caller.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+            caller
+        };
+        let mut answer = [0; 12];
+        let mut held = Vec::new();
+        for _ in 0..most {
+            let mut caller = ask().await;
+            caller.read_exact(&mut answer).await.unwrap();
+            held.push(caller);
+        }
+        let mut late = ask().await;
+        assert!(timeout(SILENCE, late.read_exact(&mut answer)).await.is_err(), "there is no room for it");
+        drop(held.pop());
+        late.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200");
+        handle.stop(false).await;
+        running.await.unwrap().unwrap();
     }
 
     #[tokio::test]

@@ -30,7 +30,11 @@ use url::Url;
 
 pub(crate) use self::upload::suffix;
 use self::{bucket::Bucket, local::Local};
-pub use self::{bucket::State, error::ArchiveError};
+pub use self::{
+    bucket::State,
+    error::ArchiveError,
+    probe::{Unfit, probe_bucket},
+};
 pub(super) use self::{lock::Lock, upload::Whole};
 use super::manifest::Manifest;
 use crate::{
@@ -60,13 +64,27 @@ impl Archive {
     /// The folder cannot be made, read or synced; or nothing can be made of what is known of the bucket.
     pub async fn open(settings: &Storage) -> Result<Self, ArchiveError> {
         let bucket = settings.bucket.as_ref().map(Bucket::new).transpose()?;
-        let role = if bucket.is_some() { Role::Spool } else { Role::Archive };
-        let local = Local::open(settings.root.clone(), settings.min_free, role).await?;
+        let local = Local::open(settings.root.clone(), settings.min_free, role(settings)).await?;
+        Ok(Self::of(local, bucket, settings))
+    }
+
+    /// Opens an archive that was opened before, and makes or removes nothing. `None` where its folder, or the spool of
+    /// its bucket, has no mark: no server was ever started on it, or its volume is not mounted.
+    ///
+    /// # Errors
+    /// The folder cannot be read; or nothing can be made of what is known of the bucket.
+    pub async fn existing(settings: &Storage) -> Result<Option<Self>, ArchiveError> {
+        let bucket = settings.bucket.as_ref().map(Bucket::new).transpose()?;
+        let local = Local::existing(settings.root.clone(), settings.min_free, role(settings)).await?;
+        Ok(local.map(|local| Self::of(local, bucket, settings)))
+    }
+
+    fn of(local: Local, bucket: Option<Bucket>, settings: &Storage) -> Self {
         let store = match &bucket {
             Some(bucket) => bucket.store(),
             None => Arc::new(local.store.clone()),
         };
-        Ok(Self { store, local, bucket, key_template: settings.key_template.clone() })
+        Self { store, local, bucket, key_template: settings.key_template.clone() }
     }
 
     /// The key of a job: the template of `[storage] key_template` filled in. Files are named after it, with an
@@ -231,6 +249,11 @@ impl Archive {
 /// [`ArchiveError::Bucket`]: what is configured does not suffice.
 pub fn open_bucket(settings: &config::Bucket) -> Result<Arc<dyn ObjectStore>, ArchiveError> {
     Ok(Bucket::new(settings)?.store())
+}
+
+/// What the folder of `[storage]` is for.
+fn role(settings: &Storage) -> Role {
+    if settings.bucket.is_some() { Role::Spool } else { Role::Archive }
 }
 
 fn parse(location: &str) -> Result<Path, ArchiveError> {

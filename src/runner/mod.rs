@@ -15,7 +15,7 @@ mod submit;
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, warn};
 
@@ -58,6 +58,8 @@ pub struct Runner {
     retainer: Arc<Retainer>,
     slots: deliver::Slots,
     pacer: DefaultDirectRateLimiter,
+    /// Rings when the configuration is another.
+    reloads: watch::Sender<()>,
     tasks: TaskTracker,
 }
 
@@ -91,6 +93,7 @@ impl Running {
             duties: Duties::new(Arc::clone(&app)),
             // Evenly: a minute's calls at once, and then those of the next, would be two minutes' in one.
             pacer: RateLimiter::direct(Quota::per_minute(per_minute).allow_burst(NonZeroU32::MIN)),
+            reloads: watch::Sender::default(),
             tasks: TaskTracker::new(),
             app,
             upstream,
@@ -117,9 +120,11 @@ impl Running {
         Self { runner }
     }
 
-    /// The account may be well again: the next queued job probes that at once.
-    pub fn probe_account(&self) {
+    /// The configuration is another: a limit that a job waits for may be higher, and the account well again, which the
+    /// next queued job probes at once.
+    pub fn reloaded(&self) {
         self.runner.duties.probe_account();
+        self.runner.reloads.send_replace(());
     }
 
     /// Claims nothing more and lets running work reach its end within `grace`; what is left is given back.
@@ -197,8 +202,20 @@ impl Runner {
         Ok(slot)
     }
 
-    /// Returns when the upstream may be called: as the store says where instances share it, else as this process keeps it.
+    /// Returns when the upstream may be called. A reload begins the wait anew: it may have raised the limit that is waited for.
     async fn admitted(&self, duty: Duty) -> Result<(), StoreError> {
+        let mut reloads = self.reloads.subscribe();
+        loop {
+            tokio::select! {
+                admitted = self.may_call(duty) => return admitted,
+                // The bell is the runner's own, and so is never gone.
+                _ = reloads.changed() => {}
+            }
+        }
+    }
+
+    /// As the store says where instances share it, else as this process keeps it.
+    async fn may_call(&self, duty: Duty) -> Result<(), StoreError> {
         if let Some(shared) = self.app.store().gate() {
             self.app.set_pause(shared.pause()); // another instance may have been refused
             shared.admitted(duty, self.app.config().upstream.max_in_flight as u64).await?;

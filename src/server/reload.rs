@@ -41,7 +41,7 @@ impl Server {
         guard.reload(config.egress.allow.clone());
         downloader.reload(config.download.clone());
         self.app.reload(Arc::new(config));
-        self.lanes.probe_account();
+        self.lanes.reloaded();
         Ok(())
     }
 }

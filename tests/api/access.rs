@@ -217,6 +217,38 @@ async fn without_keys_a_foreign_page_in_this_machines_browser_gets_nothing() {
 }
 
 #[tokio::test]
+async fn without_keys_nobody_gets_in_by_a_proxy_on_this_machine() {
+    let world = World::idle(|_| {}).await;
+    let get = |path: &str| world.http.get(world.url(path));
+    for (name, value) in [
+        ("Forwarded", "for=203.0.113.7"),
+        ("X-Forwarded-For", "203.0.113.7"),
+        ("X-Forwarded-For", "127.0.0.1"),
+        ("X-Forwarded-Host", "localhost"),
+        ("x-forwarded-for", ""),
+    ] {
+        let problem = refused(get("/v1/jobs").header(name, value), 403, "forbidden").await;
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains(&name.to_lowercase()) && detail.contains("set a key"), "{detail}");
+        let create = world.http.post(world.url("/v1/jobs")).json(&order("x")).header(name, value);
+        refused(create, 403, "forbidden").await;
+        assert_eq!(status(get("/").header(name, value)).await, 403, "nor the pages");
+        assert_eq!(status(get("/livez").header(name, value)).await, 200, "a probe is open to anybody");
+    }
+    assert_eq!(world.get("/v1/jobs").await["data"], json!([]));
+}
+
+#[tokio::test]
+async fn with_keys_a_request_may_come_by_a_proxy() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = locked(&dir).await;
+    for name in ["forwarded", "x-forwarded-for", "x-forwarded-host"] {
+        let get = world.http.get(world.url("/v1/jobs")).header(name, "203.0.113.7").bearer_auth(BOOTSTRAP);
+        assert_eq!(status(get).await, 200, "{name}");
+    }
+}
+
+#[tokio::test]
 async fn with_keys_the_name_that_the_server_is_reached_by_does_not_matter() {
     let dir = tempfile::tempdir().unwrap();
     let world = locked(&dir).await;

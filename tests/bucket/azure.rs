@@ -9,7 +9,7 @@ use std::{
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use object_store::azure::{MicrosoftAzure, MicrosoftAzureBuilder};
-use reelhook::config::Cloud;
+use reelhook::{config::Cloud, outbound::archive::probe_bucket};
 use reqwest::{StatusCode, header};
 use tempfile::TempDir;
 use url::Url;
@@ -105,6 +105,7 @@ impl Drop for Azurite {
 async fn azure_keeps_and_hands_out_what_s3_does() {
     let server = Azurite::start().await;
     for serve in [Serve::Proxy, Serve::Redirect] {
+        probe_bucket(&server.settings(serve)).await.unwrap();
         let world = world(server.settings(serve)).await;
         let id = world.submit(&format!("a fox {LARGE}")).await;
         let job = world.ended(&id).await;

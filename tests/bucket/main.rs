@@ -6,6 +6,7 @@
 mod away;
 mod azure;
 mod killed;
+mod probed;
 mod races;
 mod served;
 mod stored;

@@ -115,10 +115,11 @@ fn every_key_can_be_set_by_its_variable_and_by_its_flag() {
     let example = example_without_files();
     let (_, sinks) = example.split_once("[sinks.app]").unwrap();
     let (sinks, _) = sinks.split_once("[storage]").unwrap();
-    // One key alone makes no sink, and half a pair no certificate.
+    // One key alone makes no sink, half a pair no certificate, and others may come only with a key to the API.
     let others = |key: &str| match key.rsplit_once('.') {
         Some((section, "tls_cert")) => Setup::with(&format!("{section}.tls_key = \"a.key\"")),
         Some((section, "tls_key")) => Setup::with(&format!("{section}.tls_cert = \"a.crt\"")),
+        Some(("server", "external_url")) => Setup::with("auth.keys_file = \"keys\""),
         _ if key.starts_with("sinks.") => Setup::with(&format!("[sinks.app]{sinks}")),
         _ => Setup::new(),
     };

@@ -188,6 +188,23 @@ fn a_listener_that_others_reach_needs_a_key() {
 }
 
 #[test]
+fn a_server_that_others_have_an_address_for_needs_a_key() {
+    for url in ["https://videos.example.com", "http://10.0.0.1:8484", "https://[2001:db8::1]/r"] {
+        let setup = Setup::new().flag("server.external_url", url);
+        let problem = setup.only_problem();
+        assert!(problem.starts_with("server.external_url (flag): "), "{problem}");
+        assert!(problem.contains("no key is configured") && problem.contains("auth.keys_file"), "{problem}");
+        assert!(setup.flag("auth.bootstrap_admin_key", "a-key-of-twenty-chars").try_load().is_ok(), "{url}");
+        let setup = Setup::new().flag("server.external_url", url).flag("auth.keys_file", "keys");
+        assert!(setup.try_load().is_ok(), "{url}");
+    }
+    for url in ["http://localhost:3000", "http://reelhook.localhost", "http://127.0.0.1:1", "http://[::1]/r"]
+    {
+        assert!(Setup::new().flag("server.external_url", url).try_load().is_ok(), "{url}");
+    }
+}
+
+#[test]
 fn a_value_that_is_wrong_by_itself_is_not_compared_too() {
     let setup = Setup::with("poll.interval = \"2m\"\npoll.max_interval = \"much\"");
     assert!(setup.only_problem().starts_with("poll.max_interval"));

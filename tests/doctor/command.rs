@@ -86,9 +86,10 @@ async fn without_a_server_it_looks_itself_and_makes_nothing() {
     let path = folder.path().to_owned();
     let document = tokio::task::spawn_blocking(move || json_of(&mut doctor(&path, NOBODY), 0)).await.unwrap();
     says(&check(&document, "server"), "warning", &["none runs at http://127.0.0.1:1"], "reelhook serve");
-    for name in ["store", "archive", "api_key"] {
+    for name in ["store", "api_key"] {
         assert_eq!(check(&document, name).0, "ok", "{document:#}");
     }
+    says(&check(&document, "archive"), "warning", &["data/videos", "not begun"], "is its volume mounted?");
     says(&check(&document, "public_url"), "warning", &["by asking"], "public_url");
     says(&check(&document, "sinks"), "warning", &["not judged"], "start the server");
     assert!(!document.to_string().contains("aio_canary"));
@@ -115,6 +116,17 @@ async fn a_store_that_rests_is_probed_and_stays_as_it_was_and_one_in_use_is_left
     assert_eq!(check(&resting, "archive").0, "ok", "{resting:#}");
     assert!(fs::read(data.join("state/db")).unwrap() == before, "the store was not opened");
     assert!(!data.join("state/.probe").exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_server_an_empty_folder_stays_empty_for_it_may_be_a_mount_point() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = folder(NOBODY, &format!("[storage]\nurl = \"file:{}\"\n", place.path().display()));
+    let look = move || json_of(&mut doctor(folder.path(), NOBODY), 1);
+    let document = tokio::task::spawn_blocking(look).await.unwrap();
+    says(&check(&document, "archive"), "warning", &["not begun"], "is its volume mounted?");
+    let left = fs::read_dir(place.path()).unwrap().count();
+    assert_eq!(left, 0, "a mark would pass for the volume's at the next start");
 }
 
 #[test]

@@ -78,7 +78,7 @@ impl Fault {
 }
 
 /// The word that the service has for it, or what lies at the bottom: what is between repeats URLs and bodies.
-fn reason(error: &object_store::Error) -> String {
+pub(super) fn reason(error: &object_store::Error) -> String {
     let mut bottom: &dyn Error = error;
     while let Some(source) = bottom.source() {
         bottom = source;

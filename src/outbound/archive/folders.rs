@@ -42,6 +42,11 @@ pub(super) fn prepare(root: &Path, is_spool: bool) -> io::Result<PathBuf> {
     Ok(root)
 }
 
+/// The canonical path of an archive's folder, or of its spool, where it has been begun: nothing is made.
+pub(super) fn begun(root: &Path) -> io::Result<Option<PathBuf>> {
+    if mark(root).try_exists()? { fs::canonicalize(root).map(Some) } else { Ok(None) }
+}
+
 /// Whole or not at all: half a mark would be one that two volumes may have.
 fn make_mark(mark: &Path) -> io::Result<()> {
     let made = mark.with_extension("new");

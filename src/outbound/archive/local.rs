@@ -45,11 +45,29 @@ impl Local {
             folders::prepare(&root, is_spool).map_err(|error| folders::named(&error, &root, is_spool))
         })
         .await?;
+        let folder = root.clone();
+        let local = Self::at(root, min_free, role)?;
+        blocking(move || lock::remove_orphans(&folder, is_spool)).await?;
+        Ok(local)
+    }
+
+    /// Opens a folder that was opened before, and makes or removes nothing; `None` where it never was, or its volume is
+    /// not mounted.
+    pub(super) async fn existing(
+        root: PathBuf,
+        min_free: u64,
+        role: Role,
+    ) -> Result<Option<Self>, ArchiveError> {
+        let is_spool = role == Role::Spool;
+        let begun = move || folders::begun(&root).map_err(|error| folders::named(&error, &root, is_spool));
+        blocking(begun).await?.map(|root| Self::at(root, min_free, role)).transpose()
+    }
+
+    fn at(root: PathBuf, min_free: u64, role: Role) -> Result<Self, ArchiveError> {
+        let is_spool = role == Role::Spool;
         let store = LocalFileSystem::new_with_prefix(&root)?.with_fsync(!is_spool);
         // Each look counts but once: a fast download writes gigabytes in the time that a store is patient for.
         let disk = Disk::new(role, root.clone(), folders::mark(&root), min_free, Duration::ZERO);
-        let folder = root.clone();
-        blocking(move || lock::remove_orphans(&folder, is_spool)).await?;
         Ok(Self { store, root, disk, durable: Arc::default(), is_spool })
     }
 

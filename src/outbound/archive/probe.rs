@@ -1,30 +1,160 @@
 //! Whether the archive does what it is for.
 
+use bytes::Bytes;
+use object_store::{ObjectStore as _, ObjectStoreExt as _, PutOptions, path::Path};
+use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use super::{Archive, ArchiveError, HIDDEN};
+use super::{
+    Archive, ArchiveError, HIDDEN, Whole,
+    bucket::{Bucket, Fault, reason},
+    parse,
+};
+use crate::config;
+
+/// Why an archive is not fit to keep videos.
+#[derive(Debug, thiserror::Error)]
+pub enum Unfit {
+    /// It takes no file.
+    #[error("no file can be stored: {0}")]
+    Storing(ArchiveError),
+    /// The bucket takes files, but none on the condition that nothing has its name.
+    #[error(
+        "files can be stored, but not on the condition that nothing has their name, `If-None-Match` ({0}): that is how \
+         videos are stored, so none can be"
+    )]
+    Conditions(String),
+    /// The bucket does not heed that condition.
+    #[error(
+        "the bucket ignores `If-None-Match`: a second file took the place of the first. So a video that is said to be \
+         stored can be overwritten, by another instance or by a download that is made again"
+    )]
+    Overwrites,
+    /// The bucket does not say whose content it has.
+    #[error(
+        "the bucket does not give back the size and the metadata `sha256` of a file: one that is stored already is not \
+         known again, so an upload that breaks off in the end fails its job"
+    )]
+    Forgets,
+    /// The bucket takes no file that is too large for one request.
+    #[error("small files can be stored, but no upload in pieces can be begun ({0}), so no video over 5 MiB")]
+    Pieces(String),
+    /// The bucket keeps what is left of an upload that broke off.
+    #[error(
+        "an upload in pieces cannot be taken back ({0}): what is left of one that breaks off costs money, and no list of \
+         files shows it"
+    )]
+    Leavings(String),
+    /// What was stored cannot be had.
+    #[error("a file was stored, but cannot be read: {0}")]
+    Reading(ArchiveError),
+    /// Something else can be had.
+    #[error("what was read is not what had been stored")]
+    Differs,
+    /// What was stored stays.
+    #[error("a file was stored and read, but cannot be removed: {0}")]
+    Removing(ArchiveError),
+}
+
+/// Does [`Archive::probe`] to a bucket whose spool is not there.
+///
+/// # Errors
+/// [`Unfit`].
+pub async fn probe_bucket(settings: &config::Bucket) -> Result<(), Unfit> {
+    Bucket::new(settings).map_err(Unfit::Storing)?.probe().await
+}
 
 impl Archive {
-    /// Stores a small file as a video is stored, reads it and removes it.
+    /// Stores a small file as a video is stored, reads it and removes it; has a bucket show that it does not overwrite,
+    /// knows a file again, and takes uploads in pieces.
     ///
     /// # Errors
-    /// The first step that failed; then the file may stay, hidden.
-    pub async fn probe(&self) -> Result<(), ArchiveError> {
+    /// The first step that failed. Where it is [`Unfit::Removing`] the file stays, hidden.
+    pub async fn probe(&self) -> Result<(), Unfit> {
+        if let Some(bucket) = &self.bucket {
+            return bucket.probe().await;
+        }
         let content = Uuid::now_v7().to_string();
-        let location = format!("{HIDDEN}/probe-{content}");
-        match &self.bucket {
-            None => {
-                let mut upload = self.writer(&location).await?;
-                upload.put_part(content.clone().into()).await?;
-                upload.complete().await?;
-            }
-            Some(bucket) => bucket.put(&location, content.clone().into()).await?,
-        }
-        let found = self.read(&location, None).await?.bytes().await?;
-        self.remove(&location).await?;
-        if found == content.as_bytes() {
-            return Ok(());
-        }
-        Err(ArchiveError::Io("what was read is not what had been stored".to_owned()))
+        let location = location(&content);
+        self.write(&location, content.clone().into()).await.map_err(Unfit::Storing)?;
+        let found = self.content(&location).await.map_err(Unfit::Reading);
+        self.remove(&location).await.map_err(Unfit::Removing)?;
+        same(&found?, content.as_bytes())
     }
+
+    async fn write(&self, location: &str, content: Bytes) -> Result<(), ArchiveError> {
+        let mut upload = self.writer(location).await?;
+        upload.put_part(content.into()).await?;
+        upload.complete().await?;
+        Ok(())
+    }
+
+    async fn content(&self, location: &str) -> Result<Bytes, ArchiveError> {
+        Ok(self.read(location, None).await?.bytes().await?)
+    }
+}
+
+impl Bucket {
+    async fn probe(&self) -> Result<(), Unfit> {
+        let content = Uuid::now_v7().to_string();
+        let (name, sha256) = (location(&content), hex::encode(Sha256::digest(&content)));
+        let file = Whole {
+            location: &name,
+            bytes: content.len() as u64,
+            sha256: &sha256,
+            content_type: "application/octet-stream",
+        };
+        let location = parse(&name).map_err(Unfit::Storing)?;
+        let created = self.probe_creation(&location, &file, &content).await;
+        if let Err(Unfit::Storing(_)) = created {
+            return created;
+        }
+        let kept = match created {
+            Ok(()) => self.probe_kept(&location, &file, &content).await,
+            unfit => unfit,
+        };
+        let removed = self.store.delete(&location).await;
+        kept.and(removed.map_err(|error| Unfit::Removing(Fault::writing(&error).into())))
+    }
+
+    /// A file is created, and no other in its place. It is there afterwards unless that is [`Unfit::Storing`].
+    async fn probe_creation(&self, location: &Path, file: &Whole<'_>, content: &str) -> Result<(), Unfit> {
+        let storing = |error: &object_store::Error| Unfit::Storing(Fault::writing(error).into());
+        let put = |content: String, options| self.store.put_opts(location, content.into(), options);
+        if let Err(error) = put(content.to_owned(), file.created()).await {
+            let overwriting = PutOptions::from(file.attributes());
+            let stored = put(content.to_owned(), overwriting).await;
+            return Err(stored.map_or(storing(&error), |_| Unfit::Conditions(reason(&error))));
+        }
+        match put(format!("not {content}"), file.created()).await {
+            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
+                Ok(())
+            }
+            Err(error) => Err(Unfit::Conditions(reason(&error))),
+            Ok(_) => Err(Unfit::Overwrites),
+        }
+    }
+
+    /// What is there is known again, can be read, and larger files can be there as well.
+    async fn probe_kept(&self, location: &Path, file: &Whole<'_>, content: &str) -> Result<(), Unfit> {
+        match self.has(location, file).await.map_err(Unfit::Reading)? {
+            Some(true) => {}
+            Some(false) => return Err(Unfit::Forgets),
+            None => return Err(Unfit::Reading(ArchiveError::NotFound(location.to_string()))),
+        }
+        let reading = |error| Unfit::Reading(self.reading(error));
+        let found = self.store.get(location).await.map_err(reading)?.bytes().await.map_err(reading)?;
+        same(&found, content.as_bytes())?;
+        let begun = self.store.put_multipart_opts(location, file.in_pieces()).await;
+        let mut upload = begun.map_err(|error| Unfit::Pieces(reason(&error)))?;
+        upload.abort().await.map_err(|error| Unfit::Leavings(reason(&error)))
+    }
+}
+
+fn location(content: &str) -> String {
+    format!("{HIDDEN}/probe-{content}")
+}
+
+fn same(found: &[u8], stored: &[u8]) -> Result<(), Unfit> {
+    if found == stored { Ok(()) } else { Err(Unfit::Differs) }
 }

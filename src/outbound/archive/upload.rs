@@ -43,11 +43,21 @@ pub(in crate::outbound) struct Whole<'a> {
 }
 
 impl Whole<'_> {
-    fn attributes(&self) -> Attributes {
+    pub(super) fn attributes(&self) -> Attributes {
         Attributes::from_iter([
             (Attribute::ContentType, self.content_type.to_owned()),
             (Attribute::Metadata(HASH.into()), self.sha256.to_owned()),
         ])
+    }
+
+    /// How one request stores it: only where nothing has its name.
+    pub(super) fn created(&self) -> PutOptions {
+        PutOptions { mode: PutMode::Create, attributes: self.attributes(), ..PutOptions::default() }
+    }
+
+    /// How it is stored in pieces.
+    pub(super) fn in_pieces(&self) -> PutMultipartOptions {
+        PutMultipartOptions { attributes: self.attributes(), ..PutMultipartOptions::default() }
     }
 
     /// The name that it has where other content has its own: nobody else's content has this one.
@@ -128,7 +138,7 @@ impl Bucket {
     }
 
     /// Whether what has this name is this file; `None` where nothing has it.
-    async fn has(&self, location: &Path, file: &Whole<'_>) -> Result<Option<bool>, ArchiveError> {
+    pub(super) async fn has(&self, location: &Path, file: &Whole<'_>) -> Result<Option<bool>, ArchiveError> {
         let options = GetOptions { head: true, ..GetOptions::default() };
         match self.store.get_opts(location, options).await {
             Ok(there) => {
@@ -152,9 +162,8 @@ impl Bucket {
     ) -> Result<(), Unsent> {
         let mut spooled = Spooled::open(source, file.bytes).await?;
         let body = spooled.piece(PIECE).await?.unwrap_or_default();
-        let options =
-            PutOptions { mode: PutMode::Create, attributes: file.attributes(), ..PutOptions::default() };
-        let sent = stop.run_until_cancelled(self.store.put_opts(location, body.into(), options)).await;
+        let put = self.store.put_opts(location, body.into(), file.created());
+        let sent = stop.run_until_cancelled(put).await;
         sent.ok_or(ArchiveError::Stopped)??;
         Ok(())
     }
@@ -169,8 +178,7 @@ impl Bucket {
     ) -> Result<(), Unsent> {
         let spooled = Spooled::open(source, file.bytes).await?;
         let size = PIECE.max(file.bytes.div_ceil(MAX_PIECES));
-        let options = PutMultipartOptions { attributes: file.attributes(), ..PutMultipartOptions::default() };
-        let mut upload = self.store.put_multipart_opts(location, options).await?;
+        let mut upload = self.store.put_multipart_opts(location, file.in_pieces()).await?;
         let sent = match stop.run_until_cancelled(send_pieces(&mut *upload, spooled, size)).await {
             Some(sent) => sent,
             None => Err(ArchiveError::Stopped.into()),
