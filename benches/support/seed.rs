@@ -32,7 +32,7 @@ pub(crate) fn fetching(site: &Site, links: &[String]) -> anyhow::Result<Vec<JobI
     seed(site, links.len(), |job, number| {
         let link = Link { url: links[number].clone(), learned_at: job.created_at };
         let outputs = vec![Output { link: Some(link), file: None }];
-        job.phase = Phase::Fetching { outputs, attempts: 0, trouble: 0 };
+        job.phase = Phase::Fetching { outputs, attempts: 0, trouble: 0, late: 0 };
         job.times.confirmed_at = Some(job.created_at);
     })
 }
@@ -66,6 +66,7 @@ pub(crate) fn mixed(site: &Site, count: usize) -> anyhow::Result<Vec<JobId>> {
                     outputs: vec![Output { link: Some(link), file: None }],
                     attempts: 0,
                     trouble: 0,
+                    late: 0,
                 }
             }
             _ => return,
