@@ -3,8 +3,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod support;
+
 mod deploy {
     mod files;
     mod metrics;
+    mod proxies;
     mod tools;
 }
