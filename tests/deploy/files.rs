@@ -35,6 +35,32 @@ fn every_configuration_of_ours_is_taken() {
     }
 }
 
+/// What a trial changes by the environment are keys that the server knows as well, and its jobs stay apart from those that cost.
+#[test]
+fn every_trial_is_taken_and_keeps_its_jobs_apart() {
+    let of_lines = |file: &str, prefix: &str, separator: char| -> Vec<(String, String)> {
+        let text = fs::read_to_string(file).unwrap();
+        let set = text.lines().filter_map(|line| line.trim().strip_prefix(prefix)?.split_once(separator));
+        set.map(|(name, value)| (format!("REELHOOK_{name}"), value.trim().to_owned())).collect()
+    };
+    let unit = of_lines("deploy/systemd/sandbox.conf", "Environment=REELHOOK_", '=');
+    let compose = of_lines("deploy/compose/sandbox.yaml", "REELHOOK_", ':');
+    let loaded = |env: &[(String, String)]| {
+        let path = Some("deploy/systemd/reelhook.toml".into());
+        load(&LoadOptions { path, env: env.to_vec(), ..LoadOptions::default() }).unwrap().config
+    };
+    let real = loaded(&[]);
+    for env in [&unit, &compose] {
+        assert!(env.len() >= 5, "{env:?}");
+        let trial = loaded(env);
+        assert_ne!(trial.upstream.base_url, real.upstream.base_url);
+        assert!(trial.poll.overdue_after < real.poll.overdue_after);
+    }
+    let trial = loaded(&unit);
+    assert!(trial.store.path != real.store.path && trial.storage.root != real.storage.root);
+    assert_eq!(trial.auth.keys_file, real.auth.keys_file, "a key that an app has stays good");
+}
+
 /// The builder sees what the list beside the Dockerfile lets through, and that is a whole crate.
 #[test]
 fn the_image_is_built_from_everything_that_the_build_reads() {
