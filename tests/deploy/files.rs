@@ -109,7 +109,7 @@ fn the_tunnel_hands_on_callbacks_and_nothing_else() {
 
 #[test]
 fn every_link_between_pages_leads_somewhere() {
-    let pages = files_of(Path::new("deploy"), "md");
+    let pages = pages();
     assert!(pages.len() > 10);
     let mut links = 0;
     for page in pages {
@@ -126,10 +126,39 @@ fn every_link_between_pages_leads_somewhere() {
     assert!(links > 20, "{links}");
 }
 
+/// In backticks: a path below these folders, a source file by its name, a test by its target.
+#[test]
+fn the_pages_name_only_files_and_tests_that_exist() {
+    let folders = ["src", "tests", "deploy", "benches"];
+    let sources: Vec<PathBuf> = folders.iter().flat_map(|folder| files_of(Path::new(folder), "rs")).collect();
+    let mut named = 0;
+    for page in pages() {
+        let text = fs::read_to_string(&page).unwrap();
+        let prose = text.split("```").step_by(2).flat_map(str::lines);
+        for span in prose.flat_map(|line| line.split('`').skip(1).step_by(2)) {
+            let words: Vec<&str> = span.split_whitespace().collect();
+            for (at, word) in words.iter().enumerate() {
+                let there = if folders.iter().any(|folder| word.starts_with(&format!("{folder}/"))) {
+                    Path::new(word).exists()
+                } else if word.ends_with(".rs") {
+                    sources.iter().any(|source| source.ends_with(word))
+                } else if at > 0 && words[at - 1] == "--test" {
+                    ["", "/main"].iter().any(|end| Path::new(&format!("tests/{word}{end}.rs")).exists())
+                } else {
+                    continue;
+                };
+                assert!(there, "{} names {word}", page.display());
+                named += 1;
+            }
+        }
+    }
+    assert!(named > 50, "{named}");
+}
+
 /// What a page tells people to look at exists.
 #[test]
 fn the_pages_name_only_metrics_that_exist() {
-    for page in files_of(Path::new("deploy"), "md") {
+    for page in pages() {
         let text = fs::read_to_string(&page).unwrap();
         for (at, _) in text.match_indices("reelhook_") {
             let name: String =
@@ -138,6 +167,13 @@ fn the_pages_name_only_metrics_that_exist() {
             assert!(known, "{} names {name}", page.display());
         }
     }
+}
+
+/// Every page for people.
+fn pages() -> Vec<PathBuf> {
+    let mut pages = files_of(Path::new("deploy"), "md");
+    pages.extend(["README.md", "ARCHITECTURE.md", "RELIABILITY.md", "CHANGELOG.md"].map(PathBuf::from));
+    pages
 }
 
 fn files_of(folder: &Path, ending: &str) -> Vec<PathBuf> {
