@@ -6,6 +6,7 @@
 mod support;
 
 mod deploy {
+    mod commands;
     mod files;
     mod metrics;
     mod proxies;

@@ -170,7 +170,7 @@ fn the_pages_name_only_metrics_that_exist() {
 }
 
 /// Every page for people.
-fn pages() -> Vec<PathBuf> {
+pub(super) fn pages() -> Vec<PathBuf> {
     let mut pages = files_of(Path::new("deploy"), "md");
     pages.extend(["README.md", "ARCHITECTURE.md", "RELIABILITY.md", "CHANGELOG.md"].map(PathBuf::from));
     pages
