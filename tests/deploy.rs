@@ -3,8 +3,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod support;
+
 mod deploy {
+    mod commands;
     mod files;
     mod metrics;
+    mod proxies;
     mod tools;
 }

@@ -1,5 +1,5 @@
 //! Two servers on one PostgreSQL, as processes of their own: what becomes of the jobs when one of them is killed, and when
-//! the database is away.
+//! the database is away; and what becomes of callbacks while each is restarted in its turn.
 
 #![cfg(feature = "postgres")]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
@@ -8,15 +8,19 @@
 mod database;
 mod support;
 
-use std::{collections::BTreeSet, net::TcpListener, process::Command};
+use std::{collections::BTreeSet, net::TcpListener, process::Command, time::Duration};
 
 use reelhook::{
     config::Database,
     sandbox::{self, Options, Sandbox},
 };
+use reqwest::{Client, StatusCode};
 use secrecy::ExposeSecret as _;
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
 use support::{PATIENCE, Process, SPEED, charges, client, configure, free_port, has_ended};
 use tempfile::TempDir;
+use tokio::sync::watch;
 
 /// A provider, a database, and a folder for the videos that both servers share.
 struct Stage {
@@ -62,6 +66,13 @@ impl Stage {
         charges(&self.sandbox.ledger(), id)
     }
 
+    /// A job that goes on for longer than the test, and the path of its callbacks, which the provider tells by an early one.
+    async fn open_job(&self, server: &Process) -> String {
+        let id = server.submit("[[early-callback]] [[no-callback]] [[delay:6h]] a ferry").await;
+        let (url, _) = self.called_back(&id).await;
+        url[url.find("/cb/").unwrap()..].to_owned()
+    }
+
     /// The answer to the callback for a job, once there is one.
     async fn called_back(&self, id: &str) -> (String, Option<u16>) {
         let deadline = tokio::time::Instant::now() + PATIENCE;
@@ -71,7 +82,7 @@ impl Stage {
                 return (call.url, call.status);
             }
             assert!(tokio::time::Instant::now() < deadline, "{id} was never called back");
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 }
@@ -145,4 +156,112 @@ async fn while_the_database_is_away_a_callback_is_refused_with_503_and_work_goes
     assert_eq!(again.status(), 200);
     let next = server.submit("a harbour").await;
     assert_eq!(server.until(&next, has_ended).await["completed_via"], "callback");
+}
+
+/// Callbacks of one job that are all kept.
+const CALLBACKS_OF_A_JOB: usize = 60;
+
+/// A callback like no other, and the hash that it is known by.
+fn note(n: usize) -> (String, String) {
+    let body = json!({ "status": "IN_PROGRESS", "progress": n }).to_string();
+    let hash = hex::encode(Sha256::digest(&body));
+    (body, hash)
+}
+
+/// A sender without kept connections, as a provider is.
+fn sender() -> Client {
+    Client::builder().no_proxy().pool_max_idle_per_host(0).timeout(PATIENCE).build().unwrap()
+}
+
+async fn call(sender: &Client, port: u16, path: &str, body: &str) -> reqwest::Result<StatusCode> {
+    let post = sender.post(format!("http://127.0.0.1:{port}{path}")).body(body.to_owned());
+    post.send().await.map(|answer| answer.status())
+}
+
+/// Calls the instances back, one after the other, for as long as anybody wants to know how often that was acknowledged: at
+/// whoever does not answer it goes on to the next one, as a proxy in front of both does. What was acknowledged, and how often
+/// it had to go on.
+async fn call_back(ports: [u16; 2], paths: Vec<String>, count: watch::Sender<usize>) -> (Vec<String>, usize) {
+    let (sender, mut acknowledged, mut went_on) = (sender(), Vec::new(), 0);
+    for n in 0..paths.len() * CALLBACKS_OF_A_JOB {
+        let (path, (body, hash)) = (&paths[n % paths.len()], note(n));
+        let mut turn = n;
+        loop {
+            match call(&sender, ports[turn % 2], path, &body).await {
+                Ok(status) => break assert_eq!(status, StatusCode::OK, "answered, but not taken"),
+                Err(_) => (turn, went_on) = (turn + 1, went_on + 1),
+            }
+        }
+        acknowledged.push(hash);
+        if count.send(acknowledged.len()).is_err() {
+            return (acknowledged, went_on);
+        }
+    }
+    panic!("the restarts took longer than there were callbacks");
+}
+
+/// The hashes of all callbacks that are kept.
+async fn kept(server: &Process) -> BTreeSet<String> {
+    let (mut kept, mut cursor) = (BTreeSet::new(), String::new());
+    loop {
+        let page = server.get(&format!("/v1/callbacks?limit=250{cursor}")).await;
+        kept.extend(
+            page["data"].as_array().unwrap().iter().map(|one| one["sha256"].as_str().unwrap().to_owned()),
+        );
+        let Some(next) = page["next_cursor"].as_str() else { return kept };
+        cursor = format!("&cursor={next}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_each_is_restarted_in_its_turn_no_callback_is_dropped() {
+    let stage = Stage::set().await;
+    let ports = [stage.callback, free_port()];
+    let names = ["one", "two"];
+    let mut servers = [stage.serve(names[0], ports[0]).await, stage.serve(names[1], ports[1]).await];
+    let mut paths = Vec::new();
+    for n in 0..40 {
+        paths.push(stage.open_job(&servers[n % 2]).await);
+    }
+    let (count, mut acknowledged) = watch::channel(0);
+    let calling = tokio::spawn(call_back(ports, paths, count));
+    for n in [0, 1, 0, 1] {
+        let before = *acknowledged.borrow();
+        acknowledged.wait_for(|count| *count >= before + 20).await.unwrap();
+        servers[n].terminate();
+        let ended = servers[n].ended_within(PATIENCE).await.expect("it ends");
+        assert!(ended.success(), "{ended}");
+        servers[n] = stage.serve(names[n], ports[n]).await;
+    }
+    drop(acknowledged);
+    let (acknowledged, went_on) = calling.await.unwrap();
+    assert!(went_on > 0, "nobody was ever away");
+    let kept = kept(&servers[0]).await;
+    let lost: Vec<_> = acknowledged.iter().filter(|hash| !kept.contains(*hash)).collect();
+    assert!(lost.is_empty(), "{} of {}", lost.len(), acknowledged.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_ends_takes_callbacks_for_as_long_as_its_work_goes_on() {
+    let stage = Stage::set().await;
+    let mut ends = stage.serve("ends", stage.callback).await;
+    let path = stage.open_job(&ends).await;
+    let long = ends.submit("[[size:4MiB]] [[slow-download:1MB]] a glacier").await;
+    ends.until(&long, |job| job["phase"] == "fetching").await;
+    ends.terminate();
+    let ready = ends.url("/readyz");
+    while client().get(&ready).send().await.unwrap().status() == StatusCode::OK {
+        tokio::task::yield_now().await;
+    }
+    let (body, hash) = note(0);
+    assert_eq!(call(&sender(), stage.callback, &path, &body).await.unwrap(), StatusCode::OK);
+    assert_eq!(ends.has_ended(), None, "it had ended before");
+    assert!(ends.ended_within(PATIENCE).await.expect("it ends").success());
+    let next = stage.serve("next", free_port()).await;
+    assert!(kept(&next).await.contains(&hash));
+    assert_eq!(
+        next.get(&format!("/v1/jobs/{long}")).await["status"],
+        "succeeded",
+        "its work came to its end"
+    );
 }

@@ -1,8 +1,21 @@
-//! Nothing secret reaches the log, however much is logged, nor an answer, a metric or what is shown for debugging. One
-//! test in its own process: the log is the process's.
+//! Nothing secret reaches the log, however much is logged, nor an answer, a metric or what is shown for debugging. The log is
+//! the process's: one test here, and one whose server is a process of its own.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+#[cfg(all(feature = "postgres", feature = "s3", feature = "nats", feature = "otel"))]
+mod logs {
+    mod services;
+}
+#[cfg(all(feature = "postgres", feature = "s3", feature = "nats", feature = "otel"))]
+#[path = "support/postgres.rs"]
+mod database;
+#[cfg(all(feature = "postgres", feature = "s3", feature = "nats", feature = "otel"))]
+#[path = "support/nats_server.rs"]
+mod nats_server;
+#[cfg(all(feature = "postgres", feature = "s3", feature = "nats", feature = "otel"))]
+#[path = "support/seaweed.rs"]
+mod seaweed;
 mod support;
 
 use std::{

@@ -163,6 +163,26 @@ fn group_heads(group: &str) -> Vec<String> {
     heads
 }
 
+/// A slim machine has what tests start: `tests/run` installs it, or every Debian has it.
+#[test]
+fn tests_start_only_what_is_installed_for_them() {
+    // The last two come with pgrep and mount.
+    const EVERYWHERE: &[&str] = &["cp", "sh", "kill", "umount"];
+    let run = fs::read_to_string("tests/run").unwrap();
+    let needed: Vec<&str> =
+        run.lines().filter_map(|line| line.trim().split("need ").nth(1)?.split(' ').next()).collect();
+    let mut started = 0;
+    for file in rust_files(Path::new("tests")) {
+        let text = fs::read_to_string(&file).unwrap();
+        for program in text.split("Command::new(\"").skip(1).map(|rest| rest.split('"').next().unwrap()) {
+            let there = needed.contains(&program) || EVERYWHERE.contains(&program);
+            assert!(there, "{} starts {program}, which tests/run does not install", file.display());
+            started += 1;
+        }
+    }
+    assert!(started > 10, "{started}");
+}
+
 fn leading_word(text: &str) -> String {
     text.chars().take_while(|symbol| symbol.is_alphanumeric() || *symbol == '_').collect()
 }

@@ -88,8 +88,10 @@ fn configuration(loaded: &Loaded) -> Vec<Check> {
     let said = if said.is_empty() { "every key has its default".to_owned() } else { said.join(", ") };
     let detail = format!("is good: {said}; `reelhook config show --origin` shows which");
     let warnings = warnings(loaded);
-    // The public URL has a check of its own, which says more.
-    let others = warnings.iter().filter(|warning| warning.key != "callback.public_url");
+    // Each of these has a check of its own, which says more; and the server may have a credential that is not seen here.
+    let others = warnings
+        .iter()
+        .filter(|warning| !["callback.public_url", "upstream.api_key"].contains(&&*warning.key));
     [Check::ok(CONFIG, detail)]
         .into_iter()
         .chain(others.map(|warning| wrong(warning, Verdict::Warning)))

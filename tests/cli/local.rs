@@ -186,9 +186,15 @@ fn check_says_that_all_is_well_and_what_deserves_a_look() {
 }
 
 #[test]
-fn a_demonstration_that_ends_logs_little_and_gives_no_link_that_is_dead_at_once() {
+fn a_demonstration_that_ends_prints_checksum_and_path_and_gives_no_link_that_is_dead_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let run = here(folder.path()).args(["dev", "--demo", "--exit"]).assert().success();
-    let told = predicate::str::contains("stored ").and(predicate::str::contains("watch ").not());
-    run.stderr(told.and(predicate::str::contains("INFO").not()));
+    let told = predicate::str::contains("stored ")
+        .and(predicate::str::contains("dashboard  http://127.0.0.1:"))
+        .and(predicate::str::contains("watch ").not());
+    let run = run.stderr(told.and(predicate::str::contains("INFO").not()));
+    let printed = String::from_utf8(run.get_output().stdout.clone()).unwrap();
+    let (sum, path) = printed.strip_suffix('\n').unwrap().split_once("  ").unwrap();
+    let video = fs::read(folder.path().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+    assert_eq!(sum, sha256(&video));
 }

@@ -35,6 +35,32 @@ fn every_configuration_of_ours_is_taken() {
     }
 }
 
+/// What a trial changes by the environment are keys that the server knows as well, and its jobs stay apart from those that cost.
+#[test]
+fn every_trial_is_taken_and_keeps_its_jobs_apart() {
+    let of_lines = |file: &str, prefix: &str, separator: char| -> Vec<(String, String)> {
+        let text = fs::read_to_string(file).unwrap();
+        let set = text.lines().filter_map(|line| line.trim().strip_prefix(prefix)?.split_once(separator));
+        set.map(|(name, value)| (format!("REELHOOK_{name}"), value.trim().to_owned())).collect()
+    };
+    let unit = of_lines("deploy/systemd/sandbox.conf", "Environment=REELHOOK_", '=');
+    let compose = of_lines("deploy/compose/sandbox.yaml", "REELHOOK_", ':');
+    let loaded = |env: &[(String, String)]| {
+        let path = Some("deploy/systemd/reelhook.toml".into());
+        load(&LoadOptions { path, env: env.to_vec(), ..LoadOptions::default() }).unwrap().config
+    };
+    let real = loaded(&[]);
+    for env in [&unit, &compose] {
+        assert!(env.len() >= 5, "{env:?}");
+        let trial = loaded(env);
+        assert_ne!(trial.upstream.base_url, real.upstream.base_url);
+        assert!(trial.poll.overdue_after < real.poll.overdue_after);
+    }
+    let trial = loaded(&unit);
+    assert!(trial.store.path != real.store.path && trial.storage.root != real.storage.root);
+    assert_eq!(trial.auth.keys_file, real.auth.keys_file, "a key that an app has stays good");
+}
+
 /// The builder sees what the list beside the Dockerfile lets through, and that is a whole crate.
 #[test]
 fn the_image_is_built_from_everything_that_the_build_reads() {
@@ -83,7 +109,7 @@ fn the_tunnel_hands_on_callbacks_and_nothing_else() {
 
 #[test]
 fn every_link_between_pages_leads_somewhere() {
-    let pages = files_of(Path::new("deploy"), "md");
+    let pages = pages();
     assert!(pages.len() > 10);
     let mut links = 0;
     for page in pages {
@@ -100,10 +126,39 @@ fn every_link_between_pages_leads_somewhere() {
     assert!(links > 20, "{links}");
 }
 
+/// In backticks: a path below these folders, a source file by its name, a test by its target.
+#[test]
+fn the_pages_name_only_files_and_tests_that_exist() {
+    let folders = ["src", "tests", "deploy", "benches"];
+    let sources: Vec<PathBuf> = folders.iter().flat_map(|folder| files_of(Path::new(folder), "rs")).collect();
+    let mut named = 0;
+    for page in pages() {
+        let text = fs::read_to_string(&page).unwrap();
+        let prose = text.split("```").step_by(2).flat_map(str::lines);
+        for span in prose.flat_map(|line| line.split('`').skip(1).step_by(2)) {
+            let words: Vec<&str> = span.split_whitespace().collect();
+            for (at, word) in words.iter().enumerate() {
+                let there = if folders.iter().any(|folder| word.starts_with(&format!("{folder}/"))) {
+                    Path::new(word).exists()
+                } else if word.ends_with(".rs") {
+                    sources.iter().any(|source| source.ends_with(word))
+                } else if at > 0 && words[at - 1] == "--test" {
+                    ["", "/main"].iter().any(|end| Path::new(&format!("tests/{word}{end}.rs")).exists())
+                } else {
+                    continue;
+                };
+                assert!(there, "{} names {word}", page.display());
+                named += 1;
+            }
+        }
+    }
+    assert!(named > 50, "{named}");
+}
+
 /// What a page tells people to look at exists.
 #[test]
 fn the_pages_name_only_metrics_that_exist() {
-    for page in files_of(Path::new("deploy"), "md") {
+    for page in pages() {
         let text = fs::read_to_string(&page).unwrap();
         for (at, _) in text.match_indices("reelhook_") {
             let name: String =
@@ -112,6 +167,13 @@ fn the_pages_name_only_metrics_that_exist() {
             assert!(known, "{} names {name}", page.display());
         }
     }
+}
+
+/// Every page for people.
+pub(super) fn pages() -> Vec<PathBuf> {
+    let mut pages = files_of(Path::new("deploy"), "md");
+    pages.extend(["README.md", "ARCHITECTURE.md", "RELIABILITY.md", "CHANGELOG.md"].map(PathBuf::from));
+    pages
 }
 
 fn files_of(folder: &Path, ending: &str) -> Vec<PathBuf> {

@@ -32,27 +32,46 @@ fn the_dockerfile_breaks_no_rule() {
 #[test]
 fn every_compose_variant_is_one_sound_file() {
     let folder = compose_with_secrets();
-    let of = |more: &[&str]| {
-        let mut arguments = vec!["-f", "compose.yaml"];
-        more.iter().for_each(|file| arguments.extend(["-f", file]));
-        arguments.push("config");
+    // As the pages say it: by the files that `.env` names.
+    let of = |settings: &str| {
+        fs::write(folder.path().join(".env"), settings).unwrap();
         let output = Command::new("docker-compose")
-            .args(arguments)
+            .arg("config")
             .current_dir(folder.path())
             .envs([("S3_BUCKET", "videos"), ("S3_ENDPOINT", "http://s3:9000")])
             .output()
             .expect("docker-compose is installed by tests/run");
-        assert!(output.status.success(), "{more:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{settings}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     };
-    for variant in [&[][..], &["sandbox.yaml"], &["postgres-s3.yaml"]] {
+    let trial = fs::read_to_string("deploy/compose/sandbox.env").unwrap();
+    for variant in [
+        "",
+        "COMPOSE_FILE=compose.yaml:watch.yaml\n",
+        "COMPOSE_FILE=compose.yaml:postgres-s3.yaml:watch.yaml\n",
+        &trial,
+    ] {
         let text = of(variant);
+        let services = text.split("\nservices:\n").nth(1).unwrap();
+        let reelhook = services.split("  reelhook:\n").nth(1).unwrap();
         let reelhook =
-            text.split("\n  reelhook:").nth(1).unwrap().split("\n  ").take(200).collect::<String>();
+            reelhook.lines().take_while(|line| line.starts_with("    ")).collect::<Vec<_>>().join("\n");
         assert!(reelhook.contains("read_only: true"), "{text}");
+        // As Compose 1 and 2 write it.
+        let keeps = |volume: &str| {
+            reelhook.contains(&format!("- {volume}:/var/lib/reelhook"))
+                || reelhook.contains(&format!("source: {volume}\n"))
+        };
+        let stores = if variant == trial { (false, true) } else { (true, false) };
+        assert_eq!(
+            (keeps("state"), keeps("sandbox-state")),
+            stores,
+            "a trial has a store of its own: {reelhook}"
+        );
+        assert_eq!(text.contains("image: prom/prometheus"), !variant.is_empty(), "{text}");
         let declared = text.split("\nsecrets:").nth(1).unwrap();
         for secret in text.split("source: ").skip(1).map(|rest| rest.lines().next().unwrap()) {
-            assert!(declared.contains(&format!("\n  {secret}:\n")), "{variant:?}: nobody declares {secret}");
+            assert!(declared.contains(&format!("\n  {secret}:\n")), "{variant}: nobody declares {secret}");
         }
         assert!(
             !text.contains("0.0.0.0:8484:") && !text.contains("0.0.0.0:8485:"),
@@ -88,6 +107,11 @@ fn the_unit_is_hardened_and_whole() {
     let units = root.path().join("etc/systemd/system");
     fs::create_dir_all(&units).unwrap();
     fs::copy(unit, units.join("reelhook.service")).unwrap();
+    // With all that a trial adds.
+    let trial = units.join("reelhook.service.d");
+    fs::create_dir(&trial).unwrap();
+    fs::copy("deploy/systemd/sandbox.conf", trial.join("sandbox.conf")).unwrap();
+    fs::copy("deploy/systemd/reelhook-sandbox.service", units.join("reelhook-sandbox.service")).unwrap();
     for program in ["usr/bin/reelhook", "bin/kill"].map(|path| root.path().join(path)) {
         fs::create_dir_all(program.parent().unwrap()).unwrap();
         fs::copy("/bin/true", &program).unwrap();
@@ -98,7 +122,7 @@ fn the_unit_is_hardened_and_whole() {
     let root_argument = format!("--root={}", root.path().display());
     let (content, verified) =
         said(".", "systemd-analyze", &["verify", "--man=no", &root_argument, "reelhook.service"]);
-    let about_it: Vec<&str> = verified.lines().filter(|line| line.contains("reelhook.service")).collect();
+    let about_it: Vec<&str> = verified.lines().filter(|line| line.contains("reelhook")).collect();
     assert!(content && about_it.is_empty(), "{verified}");
 }
 
@@ -189,4 +213,15 @@ fn the_example_app_takes_signed_events_and_no_others() {
     assert_eq!(judge(&signature, now + 301, body), "False", "a replay");
     assert_eq!(judge(&signature, now, "{}"), "False", "another body");
     assert_eq!(judge("v1,AAAA", now, body), "False");
+}
+
+#[test]
+fn the_example_app_reads_what_it_is_told_of_a_job_and_a_ping() {
+    let told = |event: &str| {
+        let program = format!("import app, json; print(app.told(json.loads('{event}')))");
+        is_content("deploy/compose/app", "python3", &["-B", "-c", &program]).trim().to_owned()
+    };
+    assert_eq!(told(r#"{"type":"ping","data":{"sink":"app"}}"#), "ping");
+    let job = r#"{"type":"job.succeeded","data":{"job":{"id":"job_1","files":[{"name":"video.mp4"}]}}}"#;
+    assert_eq!(told(job), "job.succeeded job_1 ['video.mp4']");
 }

@@ -67,6 +67,17 @@ async fn a_failed_check_is_exit_code_one_with_its_fix_below_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_only_the_server_is_handed_is_not_missed_here() {
+    let house = House::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let server = format!("http://{}", house.server.api());
+    let document =
+        tokio::task::spawn_blocking(move || json_of(&mut doctor(folder.path(), &server), 0)).await.unwrap();
+    assert_eq!(check(&document, "api_key").0, "ok");
+    assert!(!document.to_string().contains("upstream.api_key"), "{document:#}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_wants_a_key_is_not_passed_over() {
     let house =
         House::with(|config| config.auth.bootstrap_admin_key = Some("a long key of a test".into())).await;

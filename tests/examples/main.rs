@@ -35,6 +35,8 @@ mod support;
 
 const BODY: &str =
     r#"{"type":"job.succeeded","timestamp":"2026-11-22T18:00:00.000Z","data":{"job":{"id":"job_ü1"}}}"#;
+/// What `reelhook doctor` sends: a receiver that cannot read it would be called broken.
+const PING: &str = r#"{"type":"ping","timestamp":"2026-11-22T18:00:00.000Z","data":{"sink":"app"}}"#;
 
 /// A program that ends with the test.
 struct Example {
@@ -93,7 +95,7 @@ fn until_reachable(port: u16) {
     }
 }
 
-async fn send(target: Target) -> Attempt {
+async fn send(target: Target, body: &'static str) -> Attempt {
     let sink = Sink {
         target,
         events: vec![EventKind::Succeeded],
@@ -112,12 +114,12 @@ async fn send(target: Target) -> Attempt {
         delivery_id: DeliveryId::new(Millis(1), &[1; 10]),
         attempt: 1,
         trace: None,
-        body: Bytes::from_static(BODY.as_bytes()),
+        body: Bytes::from_static(body.as_bytes()),
     };
     sinks.get("app").unwrap().send(&message).await
 }
 
-/// Sends the event as it should be, and as somebody would who does not know the secret.
+/// Sends a ping and the event as it should be, and as somebody would who does not know the secret.
 async fn sent_and_forged(port: u16) {
     let url = format!("http://127.0.0.1:{port}/hooks/video");
     let target = |secrets: Vec<SecretString>| Target::Webhook {
@@ -125,11 +127,13 @@ async fn sent_and_forged(port: u16) {
         secrets,
         headers: HeaderMap::new(),
     };
-    let forged = send(target(vec![SigningKey::text(&[6; 32])])).await;
+    let forged = send(target(vec![SigningKey::text(&[6; 32])]), BODY).await;
     assert_eq!((forged.answer, forged.code), (Answer::Failed { retry_after: None }, Some(401)), "{forged:?}");
     assert_eq!(forged.detail, "401 Unauthorized: the signature does not match");
-    let sent = send(target(Vec::new())).await;
-    assert_eq!((sent.answer, sent.code), (Answer::Delivered, Some(204)), "{sent:?}");
+    for body in [PING, BODY] {
+        let sent = send(target(Vec::new()), body).await;
+        assert_eq!((sent.answer, sent.code), (Answer::Delivered, Some(204)), "{sent:?}");
+    }
 }
 
 #[tokio::test]
@@ -195,7 +199,8 @@ async fn the_pipeline_by_nats_works_on_what_is_published() {
     let mut example = Example::start(python.arg(example("on_nats.py")).arg(server.url()));
     assert_eq!(example.line(), "waiting");
     let subject = "reelhook.{type}".to_owned();
-    let sent = send(Target::Nats { server: server.url().parse().unwrap(), subject, credentials: None }).await;
+    let sent =
+        send(Target::Nats { server: server.url().parse().unwrap(), subject, credentials: None }, BODY).await;
     assert_eq!(sent.answer, Answer::Delivered, "{sent:?}");
     assert_eq!(example.line(), "job_ü1");
 }

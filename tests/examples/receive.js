@@ -9,8 +9,8 @@ createServer(async (request, response) => {
   for await (const chunk of request) chunks.push(chunk);
   try {
     const event = webhook.verify(Buffer.concat(chunks).toString(), request.headers);
-    // Events come at least once: a webhook-id that was seen before is a repeat.
-    console.log(event.type, event.data.job.id);
+    // Events come at least once: a webhook-id that was seen before is a repeat. A ping is about no job.
+    if (event.data.job) console.log(event.type, event.data.job.id);
     response.writeHead(204).end();
   } catch {
     response.writeHead(401).end("the signature does not match");

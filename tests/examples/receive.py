@@ -14,6 +14,7 @@ def video():
         event = webhook.verify(request.get_data(), request.headers)
     except WebhookVerificationError:
         return "the signature does not match", 401
-    # Events come at least once: a webhook-id that was seen before is a repeat.
-    print(event["type"], event["data"]["job"]["id"], flush=True)
+    # Events come at least once: a webhook-id that was seen before is a repeat. A ping is about no job.
+    if job := event["data"].get("job"):
+        print(event["type"], job["id"], flush=True)
     return "", 204

@@ -30,9 +30,11 @@ async fn video(
     if webhook.verify(&body, &HeaderMap::from_iter(headers)).is_err() {
         return HttpResponse::Unauthorized().body("the signature does not match");
     }
-    // Events come at least once: a webhook-id that was seen before is a repeat.
+    // Events come at least once: a webhook-id that was seen before is a repeat. A ping is about no job.
     let event: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
-    let word = |pointer| event.pointer(pointer).and_then(|word| word.as_str()).unwrap_or_default();
-    seen(format!("{} {}", word("/type"), word("/data/job/id")));
+    let word = |pointer| event.pointer(pointer).and_then(|word| word.as_str());
+    if let Some((kind, job)) = word("/type").zip(word("/data/job/id")) {
+        seen(format!("{kind} {job}"));
+    }
     HttpResponse::NoContent().finish()
 }

@@ -32,6 +32,12 @@ def verify(secret, headers, body, now):
     return any([hmac.compare_digest(expected, signature) for signature in given])
 
 
+def told(event):
+    """What an event says; that of `reelhook doctor`, a ping, is about no job."""
+    job = event["data"].get("job")
+    return f"{event['type']} {job['id']} {[file['name'] for file in job['files']]}" if job else event["type"]
+
+
 class Hooks(BaseHTTPRequestHandler):
     secret = b""
     seen = set()
@@ -46,9 +52,7 @@ class Hooks(BaseHTTPRequestHandler):
         # A message may come twice; its id is the same then. An app of yours keeps the ids with its data.
         if self.headers["webhook-id"] not in self.seen:
             self.seen.add(self.headers["webhook-id"])
-            event = json.loads(body)
-            job = event["data"]["job"]
-            print(event["type"], job["id"], [file["name"] for file in job.get("files") or []], flush=True)
+            print(told(json.loads(body)), flush=True)
         return self.answer(204)
 
     def answer(self, status):
