@@ -47,8 +47,7 @@ fn main() -> anyhow::Result<()> {
         println!("{name:<34} {yardstick:>9.0} {measured:>9.0} {ratio:>7.3}");
         runtime.block_on(site.store.close());
     }
-    let few = runtime.block_on(claim_cost(&server, 1_000))?;
-    let many = runtime.block_on(claim_cost(&server, 1_000_000))?;
+    let (few, many) = runtime.block_on(claim_costs(&server, 1_000, 1_000_000))?;
     println!(
         "claim among 1,000 awaiting jobs {few:.3} ms, among 1,000,000 {many:.3} ms: ratio {:.2}",
         many / few
@@ -142,6 +141,15 @@ impl Site {
         Ok(jobs)
     }
 
+    /// Milliseconds of a claim to ask.
+    async fn claim(&self) -> anyhow::Result<f64> {
+        let (duty, policy) = (Duty::Ask, Arc::clone(&self.policy));
+        let claim = Claim { duty, max: 1, in_flight: u64::MAX, now: self.now(), policy };
+        let begun = Instant::now();
+        anyhow::ensure!(self.store.claim(claim).await?.len() == 1, "nothing was due");
+        Ok(begun.elapsed().as_secs_f64() * 1e3)
+    }
+
     async fn call(&self, job_id: JobId) -> anyhow::Result<()> {
         let (now, id, successor) = (self.now(), unique()?, JobId::new(self.now(), &unique()?));
         let record = CallbackRecord {
@@ -178,8 +186,21 @@ fn unique() -> anyhow::Result<[u8; 10]> {
     Ok(unique)
 }
 
-/// Median milliseconds of a claim to ask, with so many jobs awaiting, of which some are due.
-async fn claim_cost(server: &Server, jobs: usize) -> anyhow::Result<f64> {
+/// Median milliseconds of a claim to ask, with few and with many jobs awaiting, in turn.
+async fn claim_costs(server: &Server, few: usize, many: usize) -> anyhow::Result<(f64, f64)> {
+    let (few, many) = (awaiting(server, few).await?, awaiting(server, many).await?);
+    let mut times = (Vec::new(), Vec::new());
+    for _ in 0..CLAIMS {
+        times.0.push(few.claim().await?);
+        times.1.push(many.claim().await?);
+    }
+    few.store.close().await;
+    many.store.close().await;
+    Ok((turns::median(times.0), turns::median(times.1)))
+}
+
+/// A database with so many jobs awaiting, of which some are due.
+async fn awaiting(server: &Server, jobs: usize) -> anyhow::Result<Site> {
     let database = server.database();
     let site = Site::open(database.clone()).await?;
     site.awaiting(1).await?;
@@ -197,19 +218,6 @@ async fn claim_cost(server: &Server, jobs: usize) -> anyhow::Result<f64> {
         ),
     );
     server.sql(&database, "VACUUM ANALYZE jobs");
-    let claim = || Claim {
-        duty: Duty::Ask,
-        max: 1,
-        in_flight: u64::MAX,
-        now: site.now(),
-        policy: Arc::clone(&site.policy),
-    };
-    let mut times = Vec::new();
-    for _ in 0..CLAIMS {
-        let begun = Instant::now();
-        anyhow::ensure!(site.store.claim(claim()).await?.len() == 1, "nothing was due");
-        times.push(begun.elapsed().as_secs_f64() * 1e3);
-    }
-    site.store.close().await;
-    Ok(turns::median(times))
+    server.sql(&database, "CHECKPOINT");
+    Ok(site)
 }

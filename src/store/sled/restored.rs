@@ -41,8 +41,9 @@ pub fn restored(config: &config::Store, now: Millis, policy: &Policy) -> Result<
 
 fn hold(config: &config::Store, now: Millis, policy: &Policy) -> Result<Restored, StoreError> {
     let db = open::engine_of(config)?;
-    let log = File::open(config.path.join("db"))
-        .map_err(|error| open::unreadable(&config.path, &error.to_string()))?;
+    let io = |error: io::Error| open::unreadable(&config.path, &error.to_string());
+    let log = File::open(config.path.join("db")).map_err(io)?;
+    backup::Marker::take(&config.path).map_err(io)?; // the backup has nothing of what follows
     let unsent = unsent(&db)?;
     let mut txn = Txn::new((*db).clone(), state(&db)?);
     txn.state.head.newest = txn.state.head.newest.saturating_add(LIFT);
@@ -57,8 +58,6 @@ fn hold(config: &config::Store, now: Millis, policy: &Policy) -> Result<Restored
         }
         write(&db, &log, &mut txn)?;
     }
-    let io = |error: io::Error| open::unreadable(&config.path, &error.to_string());
-    backup::Marker::take(&config.path).map_err(io)?; // the backup has none of this
     offline::unmark_restored(&config.path).map_err(io)?;
     Ok(restored)
 }

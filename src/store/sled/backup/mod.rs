@@ -54,6 +54,8 @@ use crate::lifecycle::Millis;
 
 /// Says in the store's folder where the backup ends that has everything.
 const MARKER: &str = "backed-up";
+/// Says in the store's folder in which other folder its backup was begun.
+const BEGUN_IN: &str = "backed-up-in";
 /// How long a store that is closed waits for the last uploads.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -84,6 +86,22 @@ impl Marker {
     }
 }
 
+/// Whether the backup of the store in `store` was begun in the folder `place`. If nothing of it is there then, that is not
+/// the volume which has it.
+fn was_begun_in(place: &Path, store: &Path) -> bool {
+    fs::read(store.join(BEGUN_IN)).is_ok_and(|begun| begun == place.as_os_str().as_encoded_bytes())
+}
+
+fn note_begun_in(place: &Path, store: &Path) -> io::Result<()> {
+    if was_begun_in(place, store) {
+        return Ok(());
+    }
+    let path = store.join(BEGUN_IN);
+    fs::write(&path, place.as_os_str().as_encoded_bytes())?;
+    File::open(&path)?.sync_all()?;
+    File::open(store)?.sync_all()
+}
+
 /// A backup before its store is open.
 #[derive(Debug)]
 pub(super) struct Prepared {
@@ -104,7 +122,7 @@ impl Prepared {
     /// Starts the backup of a store, known by `id`, in `folder`.
     pub(super) fn start(self, tree: Tree, id: &[u8], folder: PathBuf) -> io::Result<Backup> {
         let Self { target, outlet, status, left } = self;
-        let writer = Writer::new(target, tree, outlet, Arc::clone(&status), hex::encode(id));
+        let writer = Writer::new(target, tree, outlet, Arc::clone(&status), hex::encode(id), folder.clone());
         let (closing, ended) = (CancellationToken::new(), CancellationToken::new());
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = Builder::new().name("store-backup".into()).spawn({

@@ -52,9 +52,10 @@ impl Status {
         }
     }
 
-    /// A durable change waits to be uploaded.
+    /// A durable change waits to be uploaded. Older ones may come to be known later.
     pub(super) fn waits(&self, at: Millis) {
-        self.known().waiting_since.get_or_insert(at);
+        let mut known = self.known();
+        known.waiting_since = Some(known.waiting_since.map_or(at, |since| since.min(at)));
     }
 
     /// A durable change found no room.

@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use futures_util::{StreamExt as _, stream};
 use object_store::{
     GetResult, MultipartUpload, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload,
     local::LocalFileSystem, path::Path,
@@ -46,10 +47,6 @@ impl Target {
     #[must_use]
     pub fn bucket(store: Arc<dyn ObjectStore>) -> Self {
         Self { store, folder: None }
-    }
-
-    pub(super) fn store(&self) -> &dyn ObjectStore {
-        &*self.store
     }
 
     pub(super) async fn list(&self) -> object_store::Result<Catalog> {
@@ -94,8 +91,21 @@ impl Target {
         Ok(generation)
     }
 
-    pub(super) async fn delete(&self, path: &Path) -> object_store::Result<()> {
-        self.store.delete(path).await
+    /// Where it is, of a folder.
+    pub(super) fn place(&self) -> Option<&FsPath> {
+        self.folder.as_deref()
+    }
+
+    /// Removes objects; one that is gone already is as good.
+    pub(super) async fn delete_all(&self, paths: Vec<Path>) -> object_store::Result<()> {
+        let mut deleted = self.store.delete_stream(stream::iter(paths.into_iter().map(Ok)).boxed());
+        while let Some(deleted) = deleted.next().await {
+            match deleted {
+                Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Removes what killed processes left half-written in the folders of older generations; buckets hide that by themselves.
@@ -115,7 +125,7 @@ impl Target {
     }
 
     /// A folder in which the backup no longer is, is not the one that was opened: its volume is gone.
-    fn ensure_there(&self) -> object_store::Result<()> {
+    pub(super) fn ensure_there(&self) -> object_store::Result<()> {
         match &self.folder {
             Some(folder) if !folder.join(STORE).exists() => Err(object_store::Error::Generic {
                 store: "backup",

@@ -1,5 +1,7 @@
 //! The backup from inside: what is read while it changes, what cannot be uploaded, what is not what was written.
 
+mod keeps;
+
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use futures_util::stream;
@@ -8,6 +10,7 @@ use proptest::prelude::*;
 use sled::{Db, IVec, Tree};
 use tempfile::TempDir;
 
+use self::keeps::Keeps;
 use super::{
     Begun, Feed, Marker, Status, Target,
     catalog::Catalog,
@@ -139,6 +142,7 @@ fn read(bytes: Vec<u8>) -> (Vec<Group>, Option<FrameError>) {
 
 /// A store as the backup sees it.
 struct Stage {
+    home: TempDir,
     tree: Db,
     feed: Option<Feed>,
     outlet: Option<Outlet>,
@@ -150,7 +154,14 @@ impl Stage {
     fn new(target: Target, room: usize) -> Self {
         let status = Arc::new(Status::new());
         let (feed, outlet) = with_room(room, 0, Arc::clone(&status));
-        Self { tree: tree(), feed: Some(feed), outlet: Some(outlet), status, target }
+        Self {
+            home: TempDir::new().unwrap(),
+            tree: tree(),
+            feed: Some(feed),
+            outlet: Some(outlet),
+            status,
+            target,
+        }
     }
 
     /// As the committer does it.
@@ -170,7 +181,8 @@ impl Stage {
 
     fn start(&mut self) -> tokio::task::JoinHandle<Option<Marker>> {
         let (outlet, status) = (self.outlet.take().unwrap(), Arc::clone(&self.status));
-        let writer = Writer::new(self.target.clone(), (*self.tree).clone(), outlet, status, "ab".into());
+        let (target, home) = (self.target.clone(), self.home.path().to_owned());
+        let writer = Writer::new(target, (*self.tree).clone(), outlet, status, "ab".into(), home);
         tokio::spawn(writer.run(None))
     }
 
@@ -252,6 +264,65 @@ async fn a_target_that_is_away_costs_nothing_and_is_made_up_for_when_it_is_back(
     assert!(writer.await.unwrap().is_some());
     assert_eq!(stage.restored(), state(&stage.tree));
     assert_eq!(stage.target.list().await.unwrap().generations.len(), 1, "what waited was uploaded");
+}
+
+#[tokio::test]
+async fn a_folder_whose_volume_is_not_mounted_yet_is_not_taken_for_a_new_place() {
+    let folder = TempDir::new().unwrap();
+    let (there, away) = (folder.path().join("backup"), folder.path().join("away"));
+    let mut stage = Stage::new(Target::folder(&there).unwrap(), 1 << 20);
+    let writer = stage.start();
+    stage.write(1);
+    stage.until(|report| report.whole).await;
+    stage.feed = None;
+    writer.await.unwrap();
+
+    // The machine starts again, and the mount point is an empty folder so far.
+    std::fs::rename(&there, &away).unwrap();
+    let mut next = Stage::new(Target::folder(&there).unwrap(), 1 << 20);
+    (next.home, next.tree) = (stage.home, stage.tree);
+    let writer = next.start();
+    next.write(2);
+    next.until(|report| report.trouble.as_ref().is_some_and(|why| why.contains("not mounted"))).await;
+    assert!(!next.status.report().whole);
+    assert_eq!(std::fs::read_dir(&there).unwrap().count(), 0, "nothing is written below the mount point");
+
+    std::fs::remove_dir(&there).unwrap();
+    std::fs::rename(&away, &there).unwrap();
+    next.until(|report| report.whole && report.behind == Duration::ZERO).await;
+    next.feed = None;
+    assert!(writer.await.unwrap().is_some());
+    assert_eq!(next.restored(), state(&next.tree));
+}
+
+#[tokio::test]
+async fn no_segment_waits_for_what_is_outdated_to_be_removed() {
+    let mut stage = Stage::new(Target::bucket(Arc::new(Keeps::default())), 4096);
+    let writer = stage.start();
+    stage.until(|report| report.whole).await;
+    // Two snapshots more, and the first is outdated.
+    for keys in [1..100, 100..200] {
+        keys.for_each(|key| stage.write(key));
+        stage.until(|report| report.whole).await;
+    }
+    assert_eq!(stage.target.list().await.unwrap().snapshots.len(), 3);
+    stage.write(200);
+    stage.until(|report| report.behind == Duration::ZERO).await;
+    stage.feed = None;
+    assert!(writer.await.unwrap().is_some());
+    assert_eq!(stage.restored(), state(&stage.tree));
+}
+
+#[test]
+fn what_waited_first_is_what_counts_whatever_is_said_later() {
+    let status = Status::new();
+    status.closed();
+    let ago = |seconds: i64| Millis(super::now().0 - seconds * 1_000);
+    status.waits(ago(1));
+    status.waits(ago(600));
+    assert!(status.report().behind >= Duration::from_secs(600), "{:?}", status.report());
+    status.uploaded();
+    assert_eq!(status.report().behind, Duration::ZERO);
 }
 
 #[tokio::test]

@@ -1,6 +1,11 @@
 //! The task that uploads: groups as segments as they come, and snapshots from time to time.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{
+    path::{Path as FsPath, PathBuf},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use metrics::counter;
@@ -14,7 +19,7 @@ use tokio::{
 
 use super::{
     Marker,
-    catalog::{self, Catalog, Generation, STORE},
+    catalog::{self, Generation, STORE},
     feed::Outlet,
     format::{self, Content, FORMAT, Group, Heading, Manifest},
     now,
@@ -61,8 +66,10 @@ pub(super) struct Writer {
     tree: Tree,
     outlet: Outlet,
     status: Arc<Status>,
-    /// The store, in hexadecimal.
+    /// The store, in hexadecimal …
     store: String,
+    /// … and its folder.
+    home: PathBuf,
     generation: Generation,
     /// The newest group that was taken from the outlet, or is in the snapshot that the generation begins with.
     seen: u64,
@@ -73,6 +80,8 @@ pub(super) struct Writer {
     making: Option<JoinHandle<Result<Manifest, UploadError>>>,
     /// … or waits for segments.
     made: Option<Manifest>,
+    /// What is outdated is being removed.
+    pruning: Option<JoinHandle<()>>,
     /// When to try again to make one.
     make_at: Option<Instant>,
     /// Bytes and age of the newest whole one …
@@ -88,6 +97,7 @@ impl Writer {
         outlet: Outlet,
         status: Arc<Status>,
         store: String,
+        home: PathBuf,
     ) -> Self {
         Self {
             target,
@@ -95,12 +105,14 @@ impl Writer {
             outlet,
             status,
             store,
+            home,
             generation: 0,
             seen: 0,
             saved: 0,
             gathered: None,
             making: None,
             made: None,
+            pruning: None,
             make_at: None,
             newest: None,
             since: 0,
@@ -115,7 +127,7 @@ impl Writer {
             return None;
         }
         match left {
-            Some(left) if self.goes_on(left).await => self.status.closed(),
+            Some(left) if self.goes_on(left).await => self.is_whole(),
             _ => self.begin().await,
         }
         loop {
@@ -144,11 +156,16 @@ impl Writer {
 
     /// Whether the target is of this store; it is from now on if it was of none.
     async fn is_ours(&self) -> bool {
+        let was_begun = |place: &&FsPath| super::was_begun_in(place, &self.home);
+        if self.target.place().filter(was_begun).is_some() {
+            self.patiently(async || self.target.ensure_there()).await;
+        }
         let ours = Identity { format: FORMAT, store: self.store.clone() };
         let json = format::json(&ours);
         let path = Path::from(STORE);
         let is_new = self.patiently(|| self.target.create(&path, PutPayload::from(json.clone()))).await;
         if is_new {
+            self.note_place();
             return true;
         }
         let found = self.patiently(|| async { self.target.get(&path).await?.bytes().await }).await;
@@ -160,7 +177,17 @@ impl Writer {
             tracing::error!("{why}");
             self.status.failed(why);
         }
+        if is_ours {
+            self.note_place();
+        }
         is_ours
+    }
+
+    /// Notes in the store where the backup is, so that a volume that is not mounted is told from a new place.
+    fn note_place(&self) {
+        if let Some(Err(error)) = self.target.place().map(|place| super::note_begun_in(place, &self.home)) {
+            tracing::warn!(%error, "where the backup is cannot be noted in the store's folder");
+        }
     }
 
     /// Goes on behind what the process before left, if that is how the backup ends.
@@ -305,31 +332,28 @@ impl Writer {
         self.put(&catalog::manifest(manifest.generation, manifest.begin), json.into()).await;
         counter!("reelhook_backup_uploaded_bytes_total").increment(manifest.bytes);
         self.newest = Some((manifest.bytes, Instant::now()));
-        if !self.has_hole() {
-            self.status.closed();
-        }
+        self.is_whole();
         tracing::info!(
             rows = manifest.rows,
             bytes = manifest.bytes,
             "the backup has a whole snapshot of the store"
         );
-        if let Err(error) = self.prune().await {
-            tracing::warn!(%error, "what is outdated in the backup cannot be removed, and stays until the next snapshot");
+        // That may be thousands of requests, and segments do not wait for them.
+        if self.pruning.as_ref().is_none_or(JoinHandle::is_finished) {
+            let pruning = prune(self.target.clone(), self.generation);
+            self.pruning = Some(tokio::spawn(async {
+                if let Err(error) = pruning.await {
+                    tracing::warn!(%error, "what is outdated in the backup cannot be removed, and stays until the next snapshot");
+                }
+            }));
         }
     }
 
-    async fn prune(&self) -> object_store::Result<()> {
-        let catalog = Catalog::list(self.target.store()).await?;
-        if catalog.generations.last().is_some_and(|newest| *newest > self.generation) {
-            tracing::error!(
-                "another server writes to the same backup: `db restore` takes what that one wrote"
-            );
+    /// A snapshot is there, and what follows it, unless a group found no room meanwhile.
+    fn is_whole(&self) {
+        if !self.has_hole() {
+            self.status.closed();
         }
-        let Some(kept) = catalog.oldest_kept(self.generation) else { return Ok(()) };
-        for path in catalog.outdated(kept) {
-            self.target.delete(&path).await?;
-        }
-        self.target.sweep(kept.0).await
     }
 
     async fn put(&self, path: &Path, payload: PutPayload) {
@@ -359,6 +383,17 @@ impl Writer {
             pause = (pause * 2).min(PAUSES.1);
         }
     }
+}
+
+/// Removes what neither of the last two snapshots needs.
+async fn prune(target: Target, generation: Generation) -> object_store::Result<()> {
+    let catalog = target.list().await?;
+    if catalog.generations.last().is_some_and(|newest| *newest > generation) {
+        tracing::error!("another server writes to the same backup: `db restore` takes what that one wrote");
+    }
+    let Some(kept) = catalog.oldest_kept(generation) else { return Ok(()) };
+    target.delete_all(catalog.outdated(kept)).await?;
+    target.sweep(kept.0).await
 }
 
 fn count(did: bool) {
