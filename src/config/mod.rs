@@ -222,7 +222,7 @@ pub struct Download {
     pub max_redirects: usize,
     /// Whether a file that is not a video is refused.
     pub verify_container: bool,
-    /// How long network or storage trouble is retried, 1 ms to 30 d.
+    /// How long network or storage trouble is retried, 1 ms to 30 d; at least three attempts must have failed after that.
     pub give_up_after: Duration,
 }
 

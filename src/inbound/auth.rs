@@ -37,7 +37,7 @@ use crate::{
 };
 
 /// What a proxy adds to a request that it hands on, by RFC 7239 and by custom.
-const FORWARDED: [&str; 3] = ["forwarded", "x-forwarded-for", "x-forwarded-host"];
+const FORWARDED: [&str; 5] = ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via"];
 
 /// Who gets in at a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

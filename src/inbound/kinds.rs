@@ -37,7 +37,7 @@ kinds! {
     UNAUTHENTICATED "unauthenticated" UNAUTHORIZED false "An API key is needed"
         "No key came with the request, or one that this server does not know, or one that was revoked or has expired. Send `Authorization: Bearer <key>`. Keys are made with `reelhook keys create`.";
     FORBIDDEN "forbidden" FORBIDDEN false "Not allowed"
-        "The key is good but lacks the scope that the route needs; or a signed link is wrong or has expired; or the server runs without keys, where requests are only taken from this machine and from its own pages, and none that a proxy hands on, so that no foreign web page and nobody behind a proxy can spend credits. To serve others, set a key.";
+        "The key is good but lacks the scope that the route needs; or a signed link is wrong or has expired; or the server runs without keys, where requests are only taken from this machine and from its own pages, and none by which a proxy says that it hands it on, so that no foreign web page and no such proxy can spend credits. A proxy that says nothing cannot be told from an app on this machine: to serve others, set a key.";
     JOB_NOT_FOUND "job-not-found" NOT_FOUND false "There is no such job"
         "The id is not one of a job that this server knows. Jobs are forgotten after `[retention] jobs`, and their `Idempotency-Key` with them: sent again, it makes a new job.";
     IDEMPOTENCY_KEY_REUSED "idempotency-key-reused" UNPROCESSABLE_ENTITY false "The Idempotency-Key belongs to another request"

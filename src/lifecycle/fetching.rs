@@ -144,9 +144,11 @@ fn trouble(draft: &mut Draft<'_>, message: &str, retry_after: Option<i64>) {
         fail(draft, FailCode::ArtifactUnfetchable, message);
         return;
     }
-    let Phase::Fetching { trouble, .. } = &mut draft.job.phase else { return };
+    let Phase::Fetching { trouble, late, .. } = &mut draft.job.phase else { return };
     *trouble += 1;
-    let wait = draft.policy.fetch(draft.was.id, *trouble, retry_after);
+    // The last attempts are not used up by the first seconds after a start.
+    let least = if *late > 0 { draft.policy.fetch.max_backoff } else { 0 };
+    let wait = draft.policy.fetch(draft.was.id, *trouble, retry_after).max(least);
     draft.trouble(message);
     draft.due_in(wait);
 }

@@ -225,6 +225,8 @@ async fn without_keys_nobody_gets_in_by_a_proxy_on_this_machine() {
         ("X-Forwarded-For", "203.0.113.7"),
         ("X-Forwarded-For", "127.0.0.1"),
         ("X-Forwarded-Host", "localhost"),
+        ("X-Real-IP", "203.0.113.9"),
+        ("Via", "1.1 proxy"),
         ("x-forwarded-for", ""),
     ] {
         let problem = refused(get("/v1/jobs").header(name, value), 403, "forbidden").await;

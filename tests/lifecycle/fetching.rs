@@ -124,7 +124,9 @@ fn trouble_is_tried_again_for_a_day_and_the_files_so_far_are_kept() {
     let lease = player.lease();
     let player = player.then(&fetched(0, lease)).then(&not_fetched(trouble(), lease));
     assert!(player.wait() >= 2 * SECOND);
-    let player = fails(fails(player.later(24 * HOUR), trouble()), trouble());
+    let player = fails(player.later(24 * HOUR), trouble());
+    assert!(player.wait() >= 2 * MINUTE, "the last attempts are not made at once");
+    let player = fails(player, trouble());
     assert_eq!(player.job.status(), Status::Running, "there may have been nobody to try for a day");
     let player = fails(player, trouble());
     assert_eq!(player.failure(), FailCode::ArtifactUnfetchable);

@@ -14,6 +14,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with, statvfs};
 use sled::{Batch, Db, Tree};
 
 use super::{
+    backup,
     import::{beside, sync_parent},
     open,
 };
@@ -112,6 +113,7 @@ fn build(config: &config::Store, from: &Tree, folder: &Path, wanted: &Content) -
         return Err(io::Error::other("the new files do not hold what the old ones do"));
     }
     drop(db);
+    backup::carry_place(&config.path, folder)?;
     sync(folder)
 }
 
@@ -184,7 +186,10 @@ mod tests {
     fn a_file_that_has_grown_too_far_is_written_anew_and_nothing_is_lost() {
         let grown = Grown::new();
         let before = grown.allocated();
+        fs::write(grown.config.path.join("backed-up-in"), "/mnt/backup").unwrap();
         drop(rebuilt_from(&grown.config, grown.open(), 0).unwrap());
+        let place = fs::read_to_string(grown.config.path.join("backed-up-in")).unwrap();
+        assert_eq!(place, "/mnt/backup", "or a volume that is not mounted would be taken for a new place");
         assert!(grown.allocated() < before / 4, "{before} → {}", grown.allocated());
         grown.is_whole();
         let after = grown.allocated();

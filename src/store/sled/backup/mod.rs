@@ -92,6 +92,14 @@ fn was_begun_in(place: &Path, store: &Path) -> bool {
     fs::read(store.join(BEGUN_IN)).is_ok_and(|begun| begun == place.as_os_str().as_encoded_bytes())
 }
 
+/// Has a store that takes the place of another know, too, in which folder its backup was begun.
+pub(super) fn carry_place(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::copy(from.join(BEGUN_IN), to.join(BEGUN_IN)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 fn note_begun_in(place: &Path, store: &Path) -> io::Result<()> {
     if was_begun_in(place, store) {
         return Ok(());

@@ -218,6 +218,10 @@ impl Writer {
         if let Some(making) = self.making.take() {
             making.abort();
         }
+        // What it removes is reckoned from the generation that was.
+        if let Some(pruning) = self.pruning.take() {
+            pruning.abort();
+        }
         (self.made, self.newest) = (None, None);
         self.generation = self.patiently(|| self.target.claim()).await;
         // All of them are durable, and so in the tree.
