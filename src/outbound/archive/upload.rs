@@ -87,7 +87,7 @@ impl Bucket {
             }
             tracing::warn!(
                 location = name,
-                "the bucket has another file of this name, which is left as it is"
+                "this name in the bucket is of other content, which is left as it is"
             );
         }
         Err(ArchiveError::Io(format!("the bucket has other files under both names of {}", file.location)))
