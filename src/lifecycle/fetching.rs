@@ -129,7 +129,7 @@ fn refuse(draft: &mut Draft<'_>, index: usize, counts: bool, most: u32, code: Fa
     draft.due_in(if counts { wait } else { 0 });
 }
 
-/// Whether the time limit ends the copy with this attempt. Time in which nobody tried, since the server was down or the clock
+/// Counts an attempt that is late; whether the time limit ends the copy with it. Time in which nobody tried, since the server was down or the clock
 /// ahead, ends none: it takes attempts after the limit, and the first of them may only have had an old link.
 fn given_up(draft: &mut Draft<'_>) -> bool {
     let since = draft.job.times.confirmed_at.unwrap_or(draft.job.created_at);

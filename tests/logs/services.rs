@@ -6,10 +6,7 @@ use std::{collections::BTreeSet, fs, net::TcpListener, sync::Arc};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use async_nats::{ConnectOptions, Subscriber, jetstream};
 use futures_util::StreamExt as _;
-use reelhook::{
-    config::Database,
-    sandbox::{self, Options},
-};
+use reelhook::config::Database;
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -18,7 +15,7 @@ use crate::{
     database,
     nats_server::NatsServer,
     seaweed::{self, Seaweed},
-    support::{PATIENCE, Process, SPEED, client, configure, free_port, has_ended, order},
+    support::{PATIENCE, client, has_ended, order, stage::Stage},
 };
 
 const DATABASE: &str = "canary-database-password-0123456789";
@@ -81,12 +78,9 @@ async fn bus() -> (NatsServer, Subscriber) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_opens_database_bucket_bus_collector_and_a_jobs_own_url_is_never_logged() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let sandbox = sandbox::start(listener, Options { speed: SPEED, seed: 5 }).await.unwrap();
     let (postgres, bucket, mut taker) = (database::Server::start(), Seaweed::start().await, Taker::start());
     let (bus, mut told) = bus().await;
-    let dir = tempfile::tempdir().unwrap();
-    let (api, there) = (free_port(), format!("http://127.0.0.1:{}", taker.port));
+    let there = format!("http://127.0.0.1:{}", taker.port);
     let more = format!(
         r#"
         log = {{ level = "trace", format = "json" }}
@@ -105,8 +99,8 @@ async fn what_opens_database_bucket_bus_collector_and_a_jobs_own_url_is_never_lo
         seaweed::KEY,
         bus.url()
     );
-    configure(dir.path(), "reelhook.toml", sandbox.url().as_str(), api, free_port(), &more);
-    let mut server = Process::start(dir.path(), api).await;
+    let stage = Stage::set(&more).await;
+    let mut server = stage.serve().await;
 
     let mut job = order("a locked harbour");
     job["notify"] = json!([{ "url": format!("{there}/mine"), "secret": NOTIFY }]);
@@ -121,7 +115,7 @@ async fn what_opens_database_bucket_bus_collector_and_a_jobs_own_url_is_never_lo
     assert!(server.ended_within(PATIENCE).await.expect("it ends").success());
     taker.until("/v1/traces", Some(COLLECTOR)).await;
 
-    let log = fs::read_to_string(dir.path().join("log")).unwrap();
+    let log = fs::read_to_string(stage.path("log")).unwrap();
     assert!(log.contains(r#""level":"TRACE""#) && log.contains("job succeeded"), "something was logged");
     let (_, bucket_secret) = seaweed::KEY.split_once(':').unwrap();
     for secret in [DATABASE, BUS, COLLECTOR, NOTIFY, bucket_secret] {

@@ -77,6 +77,11 @@ impl Fault {
     }
 }
 
+/// Whether nothing was written since something has the name already.
+pub(super) const fn is_taken(error: &object_store::Error) -> bool {
+    matches!(error, object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. })
+}
+
 /// The word that the service has for it, or what lies at the bottom: what is between repeats URLs and bodies.
 pub(super) fn reason(error: &object_store::Error) -> String {
     let mut bottom: &dyn Error = error;

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{
     Archive, ArchiveError, HIDDEN, Whole,
-    bucket::{Bucket, Fault, reason},
+    bucket::{Bucket, Fault, is_taken, reason},
     parse,
 };
 use crate::config;
@@ -127,9 +127,7 @@ impl Bucket {
             return Err(stored.map_or(storing(&error), |_| Unfit::Conditions(reason(&error))));
         }
         match put(format!("not {content}"), file.created()).await {
-            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
-                Ok(())
-            }
+            Err(error) if is_taken(&error) => Ok(()),
             Err(error) => Err(Unfit::Conditions(reason(&error))),
             Ok(_) => Err(Unfit::Overwrites),
         }

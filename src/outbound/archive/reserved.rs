@@ -8,7 +8,7 @@ use object_store::{ObjectStore as _, ObjectStoreExt as _, PutMode, PutOptions, p
 
 use super::{
     ArchiveError, HIDDEN,
-    bucket::{Bucket, Fault},
+    bucket::{Bucket, Fault, is_taken},
 };
 
 impl Bucket {
@@ -16,10 +16,10 @@ impl Bucket {
     /// the name after this: a reservation ends when the file is there.
     pub(super) async fn reserve(&self, location: &Path, sha256: &str) -> Result<bool, ArchiveError> {
         let place = place(location);
-        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        let options = PutOptions::from(PutMode::Create);
         match self.store.put_opts(&place, sha256.to_owned().into(), options).await {
             Ok(_) => return Ok(true),
-            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {}
+            Err(error) if is_taken(&error) => {}
             Err(error) => return Err(self.troubled(&error)),
         }
         let reserved = match self.store.get(&place).await {

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     ArchiveError,
-    bucket::{Bucket, Fault},
+    bucket::{Bucket, Fault, is_taken},
     parse,
 };
 
@@ -256,12 +256,7 @@ enum Unsent {
 
 impl From<object_store::Error> for Unsent {
     fn from(error: object_store::Error) -> Self {
-        match error {
-            object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. } => {
-                Self::Taken
-            }
-            error => Self::Refused(error),
-        }
+        if is_taken(&error) { Self::Taken } else { Self::Refused(error) }
     }
 }
 

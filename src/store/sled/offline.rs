@@ -70,10 +70,7 @@ impl Held {
 
     /// Marks the store so that no server ever starts on it. Durable when it returns.
     pub(super) fn seal(&self, note: &str) -> io::Result<()> {
-        let path = self.path.join(SEAL);
-        fs::write(&path, note)?;
-        File::open(&path)?.sync_all()?;
-        File::open(&self.path)?.sync_all()
+        leave(&self.path, SEAL, note.as_bytes())
     }
 
     /// Copies what the engine needs into a new folder in `scratch`, or beside the store. Fails before the disk has less than
@@ -230,10 +227,15 @@ pub(super) fn refuse_sealed(path: &Path) -> Result<(), StoreError> {
 
 /// Marks a store that was made of a backup. Durable when it returns.
 pub(super) fn mark_restored(path: &Path, note: &str) -> io::Result<()> {
-    let mark = path.join(RESTORED);
-    fs::write(&mark, note)?;
-    File::open(&mark)?.sync_all()?;
-    File::open(path)?.sync_all()
+    leave(path, RESTORED, note.as_bytes())
+}
+
+/// Writes a small file of ours beside the engine's. Durable when it returns.
+pub(super) fn leave(store: &Path, name: &str, note: &[u8]) -> io::Result<()> {
+    let path = store.join(name);
+    fs::write(&path, note)?;
+    File::open(&path)?.sync_all()?;
+    File::open(store)?.sync_all()
 }
 
 /// Removes that mark. Durable when it returns.

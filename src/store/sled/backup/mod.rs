@@ -50,6 +50,7 @@ pub use self::{
     status::{Report, Status},
     target::Target,
 };
+use super::offline;
 use crate::lifecycle::Millis;
 
 /// Says in the store's folder where the backup ends that has everything.
@@ -104,10 +105,7 @@ fn note_begun_in(place: &Path, store: &Path) -> io::Result<()> {
     if was_begun_in(place, store) {
         return Ok(());
     }
-    let path = store.join(BEGUN_IN);
-    fs::write(&path, place.as_os_str().as_encoded_bytes())?;
-    File::open(&path)?.sync_all()?;
-    File::open(store)?.sync_all()
+    offline::leave(store, BEGUN_IN, place.as_os_str().as_encoded_bytes())
 }
 
 /// A backup before its store is open.

@@ -179,6 +179,15 @@ impl Stage {
         group
     }
 
+    /// One whose backup has begun and is whole, and its writer.
+    async fn begun(target: Target, room: usize) -> (Self, tokio::task::JoinHandle<Option<Marker>>) {
+        let mut stage = Self::new(target, room);
+        let writer = stage.start();
+        stage.write(1);
+        stage.until(|report| report.whole).await;
+        (stage, writer)
+    }
+
     fn start(&mut self) -> tokio::task::JoinHandle<Option<Marker>> {
         let (outlet, status) = (self.outlet.take().unwrap(), Arc::clone(&self.status));
         let (target, home) = (self.target.clone(), self.home.path().to_owned());
@@ -206,10 +215,7 @@ impl Stage {
 
 #[tokio::test]
 async fn a_group_that_found_no_room_is_said_and_a_new_snapshot_makes_up_for_it() {
-    let mut stage = Stage::new(Target::bucket(Arc::new(InMemory::new())), 4096);
-    let writer = stage.start();
-    stage.write(1);
-    stage.until(|report| report.whole).await;
+    let (mut stage, writer) = Stage::begun(Target::bucket(Arc::new(InMemory::new())), 4096).await;
     // The writer has no turn in between.
     (2..100).for_each(|key| stage.write(key));
     assert!(!stage.status.report().whole, "and nobody waited");
@@ -245,10 +251,7 @@ async fn a_snapshot_counts_once_every_group_is_there_of_which_it_may_show_a_part
 async fn a_target_that_is_away_costs_nothing_and_is_made_up_for_when_it_is_back() {
     let folder = TempDir::new().unwrap();
     let (there, away) = (folder.path().join("backup"), folder.path().join("away"));
-    let mut stage = Stage::new(Target::folder(&there).unwrap(), 1 << 20);
-    let writer = stage.start();
-    stage.write(1);
-    stage.until(|report| report.whole).await;
+    let (mut stage, writer) = Stage::begun(Target::folder(&there).unwrap(), 1 << 20).await;
 
     std::fs::rename(&there, &away).unwrap();
     stage.write(2);
@@ -270,10 +273,7 @@ async fn a_target_that_is_away_costs_nothing_and_is_made_up_for_when_it_is_back(
 async fn a_folder_whose_volume_is_not_mounted_yet_is_not_taken_for_a_new_place() {
     let folder = TempDir::new().unwrap();
     let (there, away) = (folder.path().join("backup"), folder.path().join("away"));
-    let mut stage = Stage::new(Target::folder(&there).unwrap(), 1 << 20);
-    let writer = stage.start();
-    stage.write(1);
-    stage.until(|report| report.whole).await;
+    let (mut stage, writer) = Stage::begun(Target::folder(&there).unwrap(), 1 << 20).await;
     stage.feed = None;
     writer.await.unwrap();
 

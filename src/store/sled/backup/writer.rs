@@ -1,11 +1,6 @@
 //! The task that uploads: groups as segments as they come, and snapshots from time to time.
 
-use std::{
-    path::{Path as FsPath, PathBuf},
-    pin::pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::PathBuf, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use metrics::counter;
@@ -127,7 +122,7 @@ impl Writer {
             return None;
         }
         match left {
-            Some(left) if self.goes_on(left).await => self.is_whole(),
+            Some(left) if self.goes_on(left).await => self.note_whole(),
             _ => self.begin().await,
         }
         loop {
@@ -156,29 +151,25 @@ impl Writer {
 
     /// Whether the target is of this store; it is from now on if it was of none.
     async fn is_ours(&self) -> bool {
-        let was_begun = |place: &&FsPath| super::was_begun_in(place, &self.home);
-        if self.target.place().filter(was_begun).is_some() {
+        if self.target.place().is_some_and(|place| super::was_begun_in(place, &self.home)) {
             self.patiently(async || self.target.ensure_there()).await;
         }
         let ours = Identity { format: FORMAT, store: self.store.clone() };
         let json = format::json(&ours);
         let path = Path::from(STORE);
         let is_new = self.patiently(|| self.target.create(&path, PutPayload::from(json.clone()))).await;
-        if is_new {
+        let is_ours = is_new || {
+            let found = self.patiently(|| async { self.target.get(&path).await?.bytes().await }).await;
+            let theirs = serde_json::from_slice::<Identity>(&found).ok();
+            theirs.is_some_and(|theirs| theirs.store == self.store && theirs.format <= FORMAT)
+        };
+        if is_ours {
             self.note_place();
-            return true;
-        }
-        let found = self.patiently(|| async { self.target.get(&path).await?.bytes().await }).await;
-        let theirs = serde_json::from_slice::<Identity>(&found).ok();
-        let is_ours = theirs.is_some_and(|theirs| theirs.store == self.store && theirs.format <= FORMAT);
-        if !is_ours {
+        } else {
             let why = "`[store] backup` names the place of another store's backup, or of a newer version's, and nothing is \
                        written there: name another";
             tracing::error!("{why}");
             self.status.failed(why);
-        }
-        if is_ours {
-            self.note_place();
         }
         is_ours
     }
@@ -336,7 +327,7 @@ impl Writer {
         self.put(&catalog::manifest(manifest.generation, manifest.begin), json.into()).await;
         counter!("reelhook_backup_uploaded_bytes_total").increment(manifest.bytes);
         self.newest = Some((manifest.bytes, Instant::now()));
-        self.is_whole();
+        self.note_whole();
         tracing::info!(
             rows = manifest.rows,
             bytes = manifest.bytes,
@@ -353,8 +344,8 @@ impl Writer {
         }
     }
 
-    /// A snapshot is there, and what follows it, unless a group found no room meanwhile.
-    fn is_whole(&self) {
+    /// Says that a snapshot is there and what follows it, unless a group found no room meanwhile.
+    fn note_whole(&self) {
         if !self.has_hole() {
             self.status.closed();
         }
