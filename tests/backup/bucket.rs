@@ -10,6 +10,7 @@ use reelhook::{
 
 use crate::{
     place::Place,
+    running,
     seaweed::{KEY, Seaweed},
     support::{NOW, job, policy, put},
 };
@@ -23,6 +24,8 @@ async fn a_backup_in_a_bucket_becomes_a_store_again() {
     for number in 1..=3 {
         put(&store, job(number)).await;
     }
+    // A bucket may take longer for its first files than a store that is closed waits.
+    running::until_whole(&store).await;
     store.close().await;
     drop(store);
     place.lose();

@@ -13,7 +13,7 @@ use reelhook::{
     store::{Store, sled::SledStore},
 };
 
-async fn until_whole(store: &SledStore) {
+pub(crate) async fn until_whole(store: &SledStore) {
     let status = store.backup().unwrap();
     let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
     while !(status.report().whole && status.report().behind.is_zero()) {
