@@ -336,7 +336,7 @@ async fn watch_bucket(archive: Arc<Archive>, stop: CancellationToken) {
 }
 
 fn listen(address: SocketAddr, section: &'static str) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).map_err(|source| StartError::Listen { address, section, source })
+    inbound::listen(address).map_err(|source| StartError::Listen { address, section, source })
 }
 
 /// The address that the API listens on, as a URL; a wildcard is reached by loopback.

@@ -54,6 +54,7 @@ pub use callback::callback;
 pub use feed::Feed;
 pub use limits::Limits;
 pub use routes::api;
+pub use serve::listen;
 pub use tls::{Certificates, TlsError};
 
 use crate::{

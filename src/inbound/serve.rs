@@ -6,7 +6,7 @@
 
 use std::{
     fmt, io,
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     num::NonZeroUsize,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -40,8 +40,21 @@ const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// costs 13 KiB, so strangers can fill 208 MiB by both listeners, and a server that is given 512 MiB lives on. By the
 /// deadlines above it takes 1,600 new connections a second to keep one full: a proxy in front bounds those of an address.
 pub(super) const MAX_CONNECTIONS: usize = 8_192;
+/// Callers who may wait to be let in; the kernel allows `net.core.somaxconn` at most. Those beyond the standard library's 128
+/// are not refused but dropped, and TCP tries again a second later: a burst of callbacks would be late for nothing.
+const BACKLOG: i32 = 4_096;
 /// actix has no more workers.
 const MAX_WORKERS: usize = 512;
+
+/// Listens on an address.
+///
+/// # Errors
+/// It is no address of this machine, is taken, or may not be used.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    rustix::net::listen(&listener, BACKLOG)?;
+    Ok(listener)
+}
 
 /// Serves the applications that `app` makes, one a worker, until the server is stopped; that takes `grace` at most.
 /// `connections` are held at a time, rounded up to as many a worker.
@@ -193,6 +206,7 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for Patient<Io> {
 #[cfg(test)]
 mod tests {
     use actix_web::{App, HttpResponse, web};
+    use futures_util::future::try_join_all;
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _, duplex},
         time::timeout,
@@ -237,6 +251,15 @@ mod tests {
         assert_eq!(&answer, b"HTTP/1.1 200");
         handle.stop(false).await;
         running.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_burst_of_callers_waits_to_be_let_in_and_none_is_dropped() {
+        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let burst = (0..500).map(|_| TcpStream::connect(address));
+        let callers = timeout(Duration::from_secs(20), try_join_all(burst)).await;
+        assert_eq!(callers.expect("nobody has to try again").unwrap().len(), 500);
     }
 
     #[tokio::test]
