@@ -42,6 +42,7 @@ const fn remedy(unfit: &Unfit) -> &'static str {
         Unfit::Storing(_) | Unfit::Reading(_) | Unfit::Differs | Unfit::Removing(_) => {
             "check [storage] url, and that this process may write, read and delete there"
         }
+        Unfit::Untried(_) => "ask again; if it stays so, look at the object store that [storage] url names",
         Unfit::Conditions(_) | Unfit::Overwrites => {
             "put [storage] url on an object store that knows conditional writes, or update this one; a proxy before it has to \
              hand `If-None-Match` on"

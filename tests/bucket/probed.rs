@@ -29,6 +29,12 @@ enum Flaw {
     GivesOthers,
     RefusesRemoval,
     RefusesAll,
+    /// Out of order when a name is taken, when an upload in pieces begins, when one is taken back.
+    BusyAtTaken,
+    BusyAtPieces,
+    BusyAtAbort,
+    /// Says of the first file, and of the first upload that is taken back, that it is out of order, and has done it.
+    LosesAnswers,
 }
 
 /// As little of S3 as a probe asks for, kept in memory. Signatures are not looked at.
@@ -56,6 +62,7 @@ impl FakeS3 {
         let mut files = self.files.lock().unwrap();
         if request.headers().contains_key("if-none-match") {
             match self.flaw {
+                Flaw::BusyAtTaken if files.contains_key(&path) => return busy(),
                 Flaw::RefusesConditions => return refused(501, "NotImplemented"),
                 Flaw::IgnoresConditions => {}
                 _ if files.contains_key(&path) => return refused(412, "PreconditionFailed"),
@@ -65,6 +72,9 @@ impl FakeS3 {
         let hash = request.headers().get("x-amz-meta-sha256").filter(|_| self.flaw != Flaw::ForgetsMetadata);
         let hash = hash.map(|hash| hash.to_str().unwrap().to_owned()).unwrap_or_default();
         files.insert(path, (body, hash));
+        if self.flaw == Flaw::LosesAnswers {
+            return busy();
+        }
         HttpResponse::Ok().insert_header(("etag", "\"1\"")).finish()
     }
 
@@ -102,12 +112,17 @@ fn refused(status: u16, code: &str) -> HttpResponse {
     HttpResponse::build(status.try_into().unwrap()).body(format!("<Error><Code>{code}</Code></Error>"))
 }
 
+fn busy() -> HttpResponse {
+    refused(503, "SlowDown")
+}
+
 async fn answer(request: HttpRequest, body: Bytes, fake: Data<FakeS3>) -> HttpResponse {
     let (path, query) = (request.path().to_owned(), request.query_string());
     let of_pieces = query.contains("upload");
     match *request.method() {
         _ if fake.flaw == Flaw::RefusesAll => refused(403, "AccessDenied"),
         Method::POST if of_pieces && fake.flaw == Flaw::RefusesPieces => refused(501, "NotImplemented"),
+        Method::POST if of_pieces && fake.flaw == Flaw::BusyAtPieces => busy(),
         Method::POST if of_pieces => {
             *fake.begun.lock().unwrap() += 1;
             let begun =
@@ -115,8 +130,16 @@ async fn answer(request: HttpRequest, body: Bytes, fake: Data<FakeS3>) -> HttpRe
             HttpResponse::Ok().body(begun)
         }
         Method::DELETE if of_pieces && fake.flaw == Flaw::KeepsPieces => refused(403, "AccessDenied"),
+        Method::DELETE if of_pieces && fake.flaw == Flaw::BusyAtAbort => busy(),
         Method::DELETE if of_pieces => {
-            *fake.begun.lock().unwrap() -= 1;
+            let mut begun = fake.begun.lock().unwrap();
+            if *begun == 0 {
+                return refused(404, "NoSuchUpload");
+            }
+            *begun -= 1;
+            if fake.flaw == Flaw::LosesAnswers {
+                return busy();
+            }
             HttpResponse::NoContent().finish()
         }
         Method::POST => fake.remove(&body),
@@ -182,7 +205,8 @@ async fn without_a_server_a_spool_that_is_there_stays_as_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_thing_that_an_object_store_lacks_has_a_verdict_and_a_remedy_of_its_own() {
+async fn each_thing_that_an_object_store_lacks_has_a_verdict_and_a_remedy_and_a_passing_fault_is_none_of_them()
+ {
     let mut wrong = Vec::new();
     for (flaw, verdict, detail, fix) in [
         (Flaw::None, "ok", "was stored, read and removed", ""),
@@ -194,13 +218,18 @@ async fn each_thing_that_an_object_store_lacks_has_a_verdict_and_a_remedy_of_its
         (Flaw::GivesOthers, "failed", "not what had been stored", "[storage] url"),
         (Flaw::RefusesRemoval, "failed", "cannot be removed", "delete"),
         (Flaw::RefusesAll, "failed", "no file can be stored", "[storage] url"),
+        (Flaw::BusyAtTaken, "failed", "out of order (SlowDown)", "ask again"),
+        (Flaw::BusyAtPieces, "failed", "out of order (SlowDown)", "ask again"),
+        (Flaw::BusyAtAbort, "failed", "out of order (SlowDown)", "ask again"),
+        (Flaw::LosesAnswers, "ok", "was stored, read and removed", ""),
     ] {
         let (fake, bucket) = FakeS3::start(flaw).await;
         let folder = tempfile::tempdir().unwrap();
         let found = check(&looked(folder.path(), &bucket).await, "archive");
         let says = |field: &str, words: &str| found[field].as_str().unwrap_or_default().contains(words);
         let is_clean = fake.files.lock().unwrap().is_empty() == (flaw != Flaw::RefusesRemoval)
-            && *fake.begun.lock().unwrap() == usize::from(flaw == Flaw::KeepsPieces);
+            && *fake.begun.lock().unwrap()
+                == usize::from(matches!(flaw, Flaw::KeepsPieces | Flaw::BusyAtAbort));
         if !(found["verdict"] == verdict && says("detail", detail) && says("fix", fix) && is_clean) {
             wrong.push(format!("{flaw:?}, clean: {is_clean}, {found:#}"));
         }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{
     Archive, ArchiveError, HIDDEN, Whole,
-    bucket::{Bucket, Fault, is_taken, reason},
+    bucket::{Bucket, Fault, is_refusal, is_taken, reason},
     parse,
 };
 use crate::config;
@@ -18,6 +18,9 @@ pub enum Unfit {
     /// It takes no file.
     #[error("no file can be stored: {0}")]
     Storing(ArchiveError),
+    /// Something else went wrong than what was asked: no answer says that anything is missing.
+    #[error("a file was stored, but not all that videos need could be tried: {0}")]
+    Untried(ArchiveError),
     /// The bucket takes files, but none on the condition that nothing has its name.
     #[error(
         "files can be stored, but not on the condition that nothing has their name, `If-None-Match` ({0}): that is how \
@@ -105,30 +108,34 @@ impl Bucket {
             content_type: "application/octet-stream",
         };
         let location = parse(&name).map_err(Unfit::Storing)?;
-        let created = self.probe_creation(&location, &file, &content).await;
-        if let Err(Unfit::Storing(_)) = created {
-            return created;
-        }
-        let kept = match created {
+        let kept = match self.probe_creation(&location, &file, &content).await {
             Ok(()) => self.probe_kept(&location, &file, &content).await,
             unfit => unfit,
         };
+        // Also where storing failed: what was stored is not always said to be.
         let removed = self.store.delete(&location).await;
         kept.and(removed.map_err(|error| Unfit::Removing(Fault::writing(&error).into())))
     }
 
-    /// A file is created, and no other in its place. It is there afterwards unless that is [`Unfit::Storing`].
+    /// A file is created, and no other in its place.
     async fn probe_creation(&self, location: &Path, file: &Whole<'_>, content: &str) -> Result<(), Unfit> {
-        let storing = |error: &object_store::Error| Unfit::Storing(Fault::writing(error).into());
         let put = |content: String, options| self.store.put_opts(location, content.into(), options);
-        if let Err(error) = put(content.to_owned(), file.created()).await {
-            let overwriting = PutOptions::from(file.attributes());
-            let stored = put(content.to_owned(), overwriting).await;
-            return Err(stored.map_or(storing(&error), |_| Unfit::Conditions(reason(&error))));
+        match put(content.to_owned(), file.created()).await {
+            Ok(_) => {}
+            // By a try whose answer was lost: nobody else knows the name.
+            Err(error) if is_taken(&error) => {}
+            Err(error) => {
+                let overwriting = PutOptions::from(file.attributes());
+                let takes_it_so = is_refusal(&error) && put(content.to_owned(), overwriting).await.is_ok();
+                return Err(match takes_it_so {
+                    true => Unfit::Conditions(reason(&error)),
+                    false => Unfit::Storing(Fault::writing(&error).into()),
+                });
+            }
         }
         match put(format!("not {content}"), file.created()).await {
             Err(error) if is_taken(&error) => Ok(()),
-            Err(error) => Err(Unfit::Conditions(reason(&error))),
+            Err(error) => Err(lacking(&error, Unfit::Conditions)),
             Ok(_) => Err(Unfit::Overwrites),
         }
     }
@@ -144,9 +151,18 @@ impl Bucket {
         let found = self.store.get(location).await.map_err(reading)?.bytes().await.map_err(reading)?;
         same(&found, content.as_bytes())?;
         let begun = self.store.put_multipart_opts(location, file.in_pieces()).await;
-        let mut upload = begun.map_err(|error| Unfit::Pieces(reason(&error)))?;
-        upload.abort().await.map_err(|error| Unfit::Leavings(reason(&error)))
+        let mut upload = begun.map_err(|error| lacking(&error, Unfit::Pieces))?;
+        match upload.abort().await {
+            // By a try whose answer was lost.
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(lacking(&error, Unfit::Leavings)),
+        }
     }
+}
+
+/// What the bucket lacks, if that is what it says; a fault says nothing of the kind.
+fn lacking(error: &object_store::Error, lacks: fn(String) -> Unfit) -> Unfit {
+    if is_refusal(error) { lacks(reason(error)) } else { Unfit::Untried(Fault::writing(error).into()) }
 }
 
 fn location(content: &str) -> String {
