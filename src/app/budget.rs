@@ -81,20 +81,12 @@ impl App {
         if self.said.percent(period, called) >= step {
             return Ok(());
         }
-        let is_first = self.is_first(name, called, step).await?;
-        self.said.note(period, called, step);
-        if !is_first {
-            return Ok(());
-        }
-        warn!(period = name, percent = step, booked, limit, "much of a budget is booked");
         let data = json!({ "period": name, "percent": step, "booked": booked, "limit": limit });
-        self.log(EventKind::BudgetThreshold, data).await
-    }
-
-    /// Whether nobody said it before: the store keeps the first one's word.
-    async fn is_first(&self, name: &str, window: &str, step: u64) -> Result<bool, AppError> {
-        let own: [u8; 16] = self.entropy.bytes()?;
-        let kept = self.store.keep(&format!("budget:{name}:{window}:{step}"), own.to_vec()).await?;
-        Ok(kept == own)
+        let (event, owed) = self.about_no_job(EventKind::BudgetThreshold, data)?;
+        if self.store.log_once(&format!("budget:{name}:{called}:{step}"), event, owed).await? {
+            warn!(period = name, percent = step, booked, limit, "much of a budget is booked");
+        }
+        self.said.note(period, called, step);
+        Ok(())
     }
 }

@@ -67,13 +67,22 @@ impl App {
         }
     }
 
-    /// Appends an event about no job to the log, and owes it to the sinks that want it.
-    pub(super) async fn log(&self, kind: EventKind, data: Value) -> Result<(), AppError> {
+    async fn log(&self, kind: EventKind, data: Value) -> Result<(), AppError> {
+        let (event, owed) = self.about_no_job(kind, data)?;
+        Ok(self.store.log(event, owed).await?)
+    }
+
+    /// An event about no job, and the debts to the sinks that want it.
+    pub(super) fn about_no_job(
+        &self,
+        kind: EventKind,
+        data: Value,
+    ) -> Result<(EventRecord, Vec<Delivery>), AppError> {
         let (time, unique, policy) = (self.now(), self.entropy.bytes()?, self.policy());
         let event =
             EventRecord { id: EventId::new(time, &unique), kind, time, job_id: None, revision: None, data };
         let owed = Delivery::all(&event, None, &policy).collect();
-        Ok(self.store.log(event, owed).await?)
+        Ok((event, owed))
     }
 
     fn change_experience<T>(&self, change: impl FnOnce(&mut Experience) -> T) -> T {

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     disk,
     lifecycle::{
-        CallbackId, Change, Delivery, DeliveryEvent, DeliveryId, Duty, Event, EventKind, EventRecord, Job,
-        JobId, Millis, Policy, Status, TaskId,
+        CallbackId, Change, Delivery, DeliveryEvent, DeliveryId, Duty, Event, EventRecord, Job, JobId,
+        Millis, Policy, Status, TaskId,
     },
 };
 
@@ -18,6 +18,7 @@ mod arrival;
 mod digest;
 mod error;
 mod gate;
+mod log;
 mod outbox;
 #[cfg(feature = "postgres")]
 pub mod postgres;
@@ -28,6 +29,7 @@ pub mod transfer;
 pub use arrival::{Arrival, CallbackRecord, Changed, Heard, Judge, Judged, Share, Verdict};
 pub use error::StoreError;
 pub use gate::{Gate, Pause};
+pub use log::{EventFilter, EventPage, LogBounds, LogEntry};
 pub use outbox::{
     About, ClaimedDelivery, DeliveryChanged, DeliveryClaim, DeliveryCounts, DeliveryFilter, Lane, Render,
     Rendering, SinkRecord,
@@ -125,47 +127,6 @@ pub struct Exceeded {
     pub booked: u64,
     /// The limit.
     pub limit: u64,
-}
-
-/// A numbered entry of the event log.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct LogEntry {
-    /// Rises by one; survives restarts.
-    pub seq: u64,
-    /// The entry.
-    #[serde(flatten)]
-    pub event: EventRecord,
-}
-
-/// Which events to read.
-#[derive(Clone, Debug, Default)]
-pub struct EventFilter {
-    /// Only these kinds; empty is all.
-    pub kinds: Vec<EventKind>,
-    /// Only this job.
-    pub job: Option<JobId>,
-    /// Only jobs with this tag.
-    pub tag: Option<String>,
-}
-
-/// Some events, and how far the log was read.
-#[derive(Clone, Debug, Default)]
-pub struct EventPage {
-    /// In order.
-    pub events: Vec<LogEntry>,
-    /// Continue after this; may lie beyond the last event, when others were filtered out.
-    pub read_to: u64,
-    /// More may follow at once.
-    pub more: bool,
-}
-
-/// The ends of the event log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LogBounds {
-    /// Number of the oldest entry kept; `newest + 1` when there is none.
-    pub oldest: u64,
-    /// Number of the newest durable entry; 0 before the first.
-    pub newest: u64,
 }
 
 /// Which jobs to list.
@@ -360,6 +321,15 @@ pub trait Store: Retain + 'static {
     /// Appends an event that is no change of a job to the log, with the debts to sinks that it brings, all or nothing.
     /// Durable when it returns.
     async fn log(&self, event: EventRecord, deliveries: Vec<Delivery>) -> Result<(), StoreError>;
+
+    /// The same in one change with the note that an event of this name was logged; nothing where there is such a note. Whether
+    /// this event is the one that was logged. A name is [kept](Self::keep) for ever. Durable when it returns.
+    async fn log_once(
+        &self,
+        name: &str,
+        event: EventRecord,
+        deliveries: Vec<Delivery>,
+    ) -> Result<bool, StoreError>;
 
     /// The durable ends of the log.
     async fn bounds(&self) -> Result<LogBounds, StoreError>;

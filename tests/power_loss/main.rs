@@ -12,6 +12,7 @@ mod controls;
 mod disk;
 mod judge;
 mod load;
+mod named;
 #[path = "../simulation/random.rs"]
 mod random;
 mod recorder;
@@ -216,6 +217,20 @@ fn a_power_loss_during_the_start_after_another_loses_nothing_either() {
         failures.extend(start.try_all(&again, |_, root| judged(&journal, crash.moment, root)));
     }
     report("the store, in its start", images, seed, &failures);
+    assert!(failures.is_empty());
+}
+
+#[test]
+fn an_event_of_a_name_and_the_note_of_it_are_both_there_or_neither_is() {
+    let (images, seed) = (number("POWER_LOSS_IMAGES", 120) as usize / 2, number("POWER_LOSS_SEED", 1));
+    let root = folder();
+    let (recorded, at) = recorded(root.path(), Syncs::All, |folder, recording| {
+        runtime().block_on(named::log(folder, recording))
+    });
+    let judge =
+        |crash: &Crash, root: &Path| runtime().block_on(named::judge(&at, crash.moment, &root.join(STORE)));
+    let failures = recorded.try_all(&recorded.crashes(images, &mut Random::new(seed)), judge);
+    report("events of a name", images, seed, &failures);
     assert!(failures.is_empty());
 }
 

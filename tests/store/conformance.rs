@@ -57,6 +57,7 @@ macro_rules! conformance {
             jobs_are_found_by_every_filter
             the_counts_follow_every_change_and_survive_reopening
             an_event_about_no_job_is_numbered_among_the_others
+            of_events_of_one_name_one_is_logged_and_owed_however_many_come
             the_oldest_open_job_of_each_phase_is_known_whatever_ends_before_it
             a_kept_value_never_changes
             a_probe_is_taken_as_often_as_one_likes_and_leaves_nothing

@@ -183,6 +183,15 @@ impl Store for PostgresStore {
         self.note(&event, &deliveries).await
     }
 
+    async fn log_once(
+        &self,
+        name: &str,
+        event: EventRecord,
+        deliveries: Vec<Delivery>,
+    ) -> Result<bool, StoreError> {
+        self.note_once(name, &event, &deliveries).await
+    }
+
     async fn bounds(&self) -> Result<LogBounds, StoreError> {
         self.ends().await
     }

@@ -1,10 +1,11 @@
 //! Inserting and changing: one round trip each.
 
+use sqlx::Row as _;
 use uuid::Uuid;
 
 use super::{
     PostgresStore,
-    link::{Trouble, bytes},
+    link::{Trouble, bytes, text},
     row::{self, Verdict},
 };
 use crate::{
@@ -97,10 +98,36 @@ impl PostgresStore {
             Err(trouble) if !trouble.violates("events_pkey") => return Err(trouble.into()),
             _ => {}
         }
+        self.noted(owed);
+        Ok(())
+    }
+
+    /// The same unless an event of this name was logged before; whether it is this one that was.
+    pub(super) async fn note_once(
+        &self,
+        name: &str,
+        event: &EventRecord,
+        owed: &[Delivery],
+    ) -> Result<bool, StoreError> {
+        let (name, id) = (text(name), bytes(event.id.as_bytes()));
+        let (event, debts) = (self.writer.events(std::slice::from_ref(event))?, row::deliveries(owed)?);
+        let sql = format!(
+            "WITH first AS (INSERT INTO kept VALUES ({name}, {id}) ON CONFLICT DO NOTHING RETURNING name) \
+             SELECT log_events({event}), owe_deliveries({debts}) FROM first; \
+             SELECT value = {id} FROM kept WHERE name = {name}"
+        );
+        let is_it: bool = self.link.ask_one(&sql).await?.try_get(0).map_err(Trouble::from)?;
+        if is_it {
+            self.noted(owed);
+        }
+        Ok(is_it)
+    }
+
+    /// Notes that an event about no job was logged.
+    fn noted(&self, owed: &[Delivery]) {
         self.owes(!owed.is_empty());
         self.log.wrote();
         self.board.wake();
-        Ok(())
     }
 
     /// Notes that something is owed to sinks.

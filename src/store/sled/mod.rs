@@ -319,13 +319,20 @@ impl Store for SledStore {
     }
 
     async fn log(&self, event: EventRecord, deliveries: Vec<Delivery>) -> Result<(), StoreError> {
-        let owed = deliveries.iter().map(outbox::Encoded::of).collect::<Result<Vec<_>, _>>()?;
+        let owed = outbox::encoded(&deliveries)?;
         self.space.for_work_under_way()?;
-        let write = move |txn: &mut txn::Txn| {
-            outbox::log(txn, &event)?;
-            outbox::add(txn, &owed)
-        };
-        self.committer.judge(write).await
+        self.committer.judge(move |txn| outbox::log_owing(txn, &event, &owed)).await
+    }
+
+    async fn log_once(
+        &self,
+        name: &str,
+        event: EventRecord,
+        deliveries: Vec<Delivery>,
+    ) -> Result<bool, StoreError> {
+        let (name, owed) = (name.to_owned(), outbox::encoded(&deliveries)?);
+        self.space.for_work_under_way()?;
+        self.committer.judge(move |txn| outbox::log_once(txn, &name, &event, &owed)).await
     }
 
     async fn bounds(&self) -> Result<LogBounds, StoreError> {

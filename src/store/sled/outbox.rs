@@ -11,6 +11,7 @@ use super::{
     source::{Row, Source},
     txn::{Txn, engine, json},
     value::{self, Fault},
+    write,
 };
 use crate::{
     lifecycle::{
@@ -37,6 +38,11 @@ impl Encoded {
         }
         Ok(Self { json: json(delivery)?, delivery: delivery.clone() })
     }
+}
+
+/// Those that a change brings.
+pub(super) fn encoded(deliveries: &[Delivery]) -> Result<Vec<Encoded>, StoreError> {
+    deliveries.iter().map(Encoded::of).collect()
 }
 
 /// The stored record of a delivery.
@@ -216,6 +222,28 @@ pub(super) fn log(txn: &mut Txn, event: &EventRecord) -> Result<(), StoreError> 
         Some(job) => record::extend_trail(txn, job, seq),
         None => Ok(()),
     }
+}
+
+/// The same with what is owed for it.
+pub(super) fn log_owing(txn: &mut Txn, event: &EventRecord, owed: &[Encoded]) -> Result<(), StoreError> {
+    log(txn, event)?;
+    add(txn, owed)
+}
+
+/// The same unless an event of this name was logged before; whether it is this one that was.
+pub(super) fn log_once(
+    txn: &mut Txn,
+    name: &str,
+    event: &EventRecord,
+    owed: &[Encoded],
+) -> Result<bool, StoreError> {
+    let id = event.id.as_bytes();
+    if let Some(logged) = write::kept(txn, name)? {
+        return Ok(logged == id);
+    }
+    write::keep(txn, name, id.to_vec())?;
+    log_owing(txn, event, owed)?;
+    Ok(true)
 }
 
 /// The delivery, unless there is none or its record is damaged, which sets it aside.

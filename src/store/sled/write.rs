@@ -72,7 +72,7 @@ impl New {
         document: Option<Bytes>,
     ) -> Result<Self, StoreError> {
         let document = document.filter(|document| !document.is_empty() || job.retry_of.is_none());
-        let (record, event, deliveries) = (Record::of(job)?, Entry::of(event)?, encoded(deliveries)?);
+        let (record, event, deliveries) = (Record::of(job)?, Entry::of(event)?, outbox::encoded(deliveries)?);
         Ok(Self { record, event, document, deliveries, reserved: job.cost.reserved })
     }
 }
@@ -99,7 +99,7 @@ impl Write {
         Ok(Self {
             record: Record::of(&change.job)?,
             events: change.events.iter().map(Entry::of).collect::<Result<_, _>>()?,
-            deliveries: encoded(&change.deliveries)?,
+            deliveries: outbox::encoded(&change.deliveries)?,
             successor: successor
                 .map(|next| {
                     Ok::<_, StoreError>((next.mode, New::of(&next.job, &next.event, &next.deliveries, None)?))
@@ -110,10 +110,6 @@ impl Write {
             limits,
         })
     }
-}
-
-fn encoded(deliveries: &[Delivery]) -> Result<Vec<outbox::Encoded>, StoreError> {
-    deliveries.iter().map(outbox::Encoded::of).collect()
 }
 
 pub(super) fn insert(
@@ -321,10 +317,15 @@ fn store(txn: &mut Txn, record: &Record, old: Option<&Former>, trail: &Trail) {
 
 /// A value that was made once and is kept for ever: the stored one, else `fresh` after storing it.
 pub(super) fn keep(txn: &mut Txn, name: &str, fresh: Vec<u8>) -> Result<Vec<u8>, StoreError> {
-    let key = keys::kept(name);
-    if let Some(kept) = value::read(txn, &key).map_err(|fault| fault.of(|| name.to_owned()))? {
-        return Ok(kept.to_vec());
+    if let Some(kept) = kept(txn, name)? {
+        return Ok(kept);
     }
-    txn.put_new(&key, &fresh);
+    txn.put_new(&keys::kept(name), &fresh);
     Ok(fresh)
+}
+
+/// The value that is kept under a name.
+pub(super) fn kept(txn: &Txn, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+    let kept = value::read(txn, &keys::kept(name)).map_err(|fault| fault.of(|| name.to_owned()))?;
+    Ok(kept.map(|kept| kept.to_vec()))
 }

@@ -102,6 +102,31 @@ pub(crate) async fn what_is_owed_for_an_event_about_no_job_tells_what_the_event_
     assert_eq!(store.counts().await.unwrap().owed, 0);
 }
 
+pub(crate) async fn of_events_of_one_name_one_is_logged_and_owed_however_many_come(place: &dyn Place) {
+    let store = place.open().await;
+    let event = |n: u8| EventRecord {
+        id: EventId::new(NOW, &[n; 10]),
+        kind: EventKind::CallbackSilent,
+        time: NOW,
+        job_id: None,
+        revision: None,
+        data: serde_json::json!({}),
+    };
+    let debts = |event: &EventRecord| Delivery::all(event, None, &policy()).collect::<Vec<_>>();
+    let said = join_all((1..=8).map(|n| store.log_once("a", event(n), debts(&event(n))))).await;
+    let said: Vec<bool> = said.into_iter().map(Result::unwrap).collect();
+    let first = 1 + u8::try_from(said.iter().position(|said| *said).unwrap()).unwrap();
+    assert_eq!(said.iter().filter(|said| **said).count(), 1);
+    let store = place.reopen(store).await;
+    assert!(!store.log_once("a", event(9), debts(&event(9))).await.unwrap());
+    assert!(store.log_once("a", event(first), debts(&event(first))).await.unwrap(), "asked for again");
+    assert!(store.log_once("b", event(10), debts(&event(10))).await.unwrap());
+    let logged = store.events(0, 100, EventFilter::default()).await.unwrap().events;
+    let logged: Vec<EventId> = logged.into_iter().map(|entry| entry.event.id).collect();
+    assert_eq!(logged, [event(first).id, event(10).id]);
+    assert_eq!(store.counts().await.unwrap().owed, 2);
+}
+
 pub(crate) async fn a_delivery_is_claimed_once_however_many_ask(place: &dyn Place) {
     let store = place.open().await;
     for n in 1..=40 {

@@ -11,9 +11,9 @@ use std::{
 use reelhook::{
     clock::Clock,
     config::Database,
-    lifecycle::{Duty, Event, Job},
+    lifecycle::{Duty, Event, EventId, EventKind, EventRecord, Job},
     store::{
-        Insert, Inserted, Replaced, Store, StoreError, Verdict,
+        EventFilter, Insert, Inserted, Replaced, Store, StoreError, Verdict,
         postgres::{self, PostgresStore},
     },
 };
@@ -53,7 +53,7 @@ async fn what_was_acknowledged_before_a_crash_of_the_database_is_there_after_it_
     assert_eq!(store.counts().await.unwrap().phase("awaiting"), 5);
     assert_eq!(ids(&store.claim(claim(Duty::Ask, 1, NOW)).await.unwrap()), [id(1)]);
     let bounds = store.bounds().await.unwrap();
-    let page = store.events(0, 100, reelhook::store::EventFilter::default()).await.unwrap();
+    let page = store.events(0, 100, EventFilter::default()).await.unwrap();
     assert_eq!(page.events.len() as u64, bounds.newest);
 }
 
@@ -114,7 +114,20 @@ async fn a_write_whose_answer_was_lost_is_known_and_not_made_twice() {
     let heard = store.callback(arrival(1, "a", b"{}")).await.unwrap();
     assert_eq!((heard.verdict, heard.changed.is_some()), (Verdict::Matched, true));
     assert_eq!(get(&store, id(1)).await.callback.received, 1);
-    assert_eq!(way.swallowed.load(Relaxed), 5, "each answer was lost");
+    let event = |n: u8| EventRecord {
+        id: EventId::new(NOW, &[n; 10]),
+        kind: EventKind::BudgetThreshold,
+        time: NOW,
+        job_id: None,
+        revision: None,
+        data: serde_json::json!({}),
+    };
+    way.swallow("log_events(");
+    assert!(store.log_once("a", event(1), Vec::new()).await.unwrap(), "it was logged, and is said to be");
+    assert!(!store.log_once("a", event(2), Vec::new()).await.unwrap());
+    let only = EventFilter { kinds: vec![EventKind::BudgetThreshold], ..EventFilter::default() };
+    assert_eq!(store.events(0, 100, only).await.unwrap().events.len(), 1);
+    assert_eq!(way.swallowed.load(Relaxed), 6, "each answer was lost");
     let counts = store.counts().await.unwrap();
     assert_eq!((counts.phase("awaiting"), counts.phase("done")), (1, 1));
 }

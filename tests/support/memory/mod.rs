@@ -264,15 +264,7 @@ impl MemoryStore {
 #[async_trait]
 impl Store for MemoryStore {
     async fn insert(&self, insert: Insert) -> Result<Inserted, StoreError> {
-        let Insert { job, event, deliveries, document, key, limits } = insert;
-        self.judge(false, |tables| {
-            let inserted = tables.insert(&job, event, Some(document), key.as_ref(), &limits)?;
-            if matches!(inserted, Inserted::New(_)) {
-                deliveries.into_iter().for_each(|owed| tables.deliveries.put(owed.id, owed));
-            }
-            Ok(inserted)
-        })
-        .await
+        self.judge(false, |tables| tables.insert(insert)).await
     }
 
     async fn load(&self, id: JobId) -> Result<Option<Job>, StoreError> {
@@ -393,6 +385,15 @@ impl Store for MemoryStore {
         self.judge(false, |tables| tables.log_alone(event, deliveries)).await
     }
 
+    async fn log_once(
+        &self,
+        name: &str,
+        event: EventRecord,
+        owed: Vec<Delivery>,
+    ) -> Result<bool, StoreError> {
+        self.judge(false, |tables| tables.log_once(name, event, owed)).await
+    }
+
     async fn bounds(&self) -> Result<LogBounds, StoreError> {
         self.read(|inner| LogBounds { oldest: inner.tables.oldest(), newest: inner.durable }).await
     }
@@ -415,13 +416,7 @@ impl Store for MemoryStore {
     }
 
     async fn keep(&self, name: &str, fresh: Vec<u8>) -> Result<Vec<u8>, StoreError> {
-        let name = name.to_owned();
-        self.judge(false, |tables| {
-            let kept = tables.kept.get(&name).cloned().unwrap_or(fresh);
-            tables.kept.put(name, kept.clone());
-            Ok(kept)
-        })
-        .await
+        self.judge(false, |tables| Ok(tables.keep(name, fresh))).await
     }
 
     async fn reclamp(&self, now: Millis, policy: &Arc<Policy>) -> Result<(), StoreError> {

@@ -9,7 +9,8 @@ use reelhook::{
         SinkState, TaskId,
     },
     store::{
-        Booked, CallbackRecord, Counts, Exceeded, IdempotencyKey, Inserted, Limits, Replaced, StoreError,
+        Booked, CallbackRecord, Counts, Exceeded, IdempotencyKey, Insert, Inserted, Limits, Replaced,
+        StoreError,
     },
 };
 
@@ -144,15 +145,9 @@ impl Tables {
         self.ledger.put(booking.day, sum);
     }
 
-    pub(crate) fn insert(
-        &mut self,
-        job: &Job,
-        event: EventRecord,
-        document: Option<Bytes>,
-        key: Option<&IdempotencyKey>,
-        limits: &Limits,
-    ) -> Result<Inserted, StoreError> {
-        if let Some(key) = key
+    pub(crate) fn insert(&mut self, insert: Insert) -> Result<Inserted, StoreError> {
+        let Insert { job, event, deliveries, document, key, limits } = insert;
+        if let Some(key) = &key
             && let Some((fingerprint, holder)) = self.holder(key)
         {
             let same = fingerprint == key.fingerprint;
@@ -167,16 +162,17 @@ impl Tables {
             return Ok(Inserted::QueueFull { limit: limits.queued });
         }
         if let Some(Exceeded { period, booked, limit }) =
-            job.cost.reserved.and_then(|wanted| self.exceeded(wanted, limits))
+            job.cost.reserved.and_then(|wanted| self.exceeded(wanted, &limits))
             && self.fault != Fault::InsertsBeyondBudgets
         {
             return Ok(Inserted::OverBudget { period, booked, limit });
         }
-        self.create(job, event, document)?;
-        if let Some(key) = key {
+        self.create(&job, event, Some(document))?;
+        if let Some(key) = &key {
             self.remember(key, job.id);
         }
-        Ok(Inserted::New(Box::new(job.clone())))
+        deliveries.into_iter().for_each(|owed| self.deliveries.put(owed.id, owed));
+        Ok(Inserted::New(Box::new(job)))
     }
 
     /// The job that a key made and that still holds it.
@@ -332,6 +328,26 @@ impl Tables {
         self.log(event);
         owed.into_iter().for_each(|owed| self.deliveries.put(owed.id, owed));
         Ok(())
+    }
+
+    /// The same unless an event of this name was logged before; whether it is this one that was.
+    pub(crate) fn log_once(
+        &mut self,
+        name: &str,
+        event: EventRecord,
+        owed: Vec<Delivery>,
+    ) -> Result<bool, StoreError> {
+        if let Some(logged) = self.kept.get(&name.to_owned()) {
+            return Ok(logged == event.id.as_bytes());
+        }
+        self.keep(name, event.id.as_bytes().to_vec());
+        self.log_alone(event, owed).map(|()| true)
+    }
+
+    pub(crate) fn keep(&mut self, name: &str, fresh: Vec<u8>) -> Vec<u8> {
+        let kept = self.kept.get(&name.to_owned()).cloned().unwrap_or(fresh);
+        self.kept.put(name.to_owned(), kept.clone());
+        kept
     }
 
     /// Appends an event to the log.
