@@ -6,31 +6,34 @@ use serde_json::json;
 use tracing::warn;
 
 use super::{App, AppError, view::time};
-use crate::{lifecycle::EventKind, store::Exceeded};
+use crate::{
+    lifecycle::{EventKind, Millis},
+    store::Exceeded,
+};
 
 /// Said at so many percent of a limit.
 const STEPS: [u64; 2] = [80, 100];
 
-/// What this process knows to be said, by the name of the day and month, so that it need not ask the store each time.
+/// What this process knows to be said on a day, in percent of each limit, so that it need not ask the store each time.
 #[derive(Debug, Default)]
-pub(super) struct Said(Mutex<[(String, u64); 2]>);
+pub(super) struct Said(Mutex<[(i64, u64); 2]>);
 
 impl Said {
-    fn percent(&self, period: usize, window: &str) -> u64 {
-        let said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if said[period].0 == window { said[period].1 } else { 0 }
+    fn percent(&self, period: usize, day: i64) -> u64 {
+        let (of, percent) = self.0.lock().unwrap_or_else(PoisonError::into_inner)[period];
+        if of == day { percent } else { 0 }
     }
 
-    fn note(&self, period: usize, window: &str, percent: u64) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)[period] = (window.to_owned(), percent);
+    fn note(&self, period: usize, day: i64, percent: u64) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)[period] = (day, percent);
     }
 }
 
 /// The limit of a day or month.
 struct Window {
     name: &'static str,
-    /// The day or month, in UTC.
-    called: String,
+    /// So much of a time, as it is written, names the day or month.
+    length: usize,
     limit: u64,
 }
 
@@ -39,15 +42,12 @@ impl App {
     /// read.
     pub(super) async fn mind_budgets(&self, refused: Option<Exceeded>) {
         let (budget, now) = (self.config().budget, self.now());
-        if budget.daily_credits == 0 && budget.monthly_credits == 0 {
-            return;
-        }
-        let today = time(now);
-        let window = |name, length, limit| Window { name, called: today[..length].to_owned(), limit };
-        let windows =
-            [window("daily", 10, budget.daily_credits), window("monthly", 7, budget.monthly_credits)];
+        let windows = [
+            Window { name: "daily", length: 10, limit: budget.daily_credits },
+            Window { name: "monthly", length: 7, limit: budget.monthly_credits },
+        ];
         let is_open = |(period, window): &(usize, &Window)| {
-            window.limit > 0 && self.said.percent(*period, &window.called) < STEPS[1]
+            window.limit > 0 && self.said.percent(*period, day(now)) < STEPS[1]
         };
         let mut open = windows.iter().enumerate().filter(is_open).peekable();
         if open.peek().is_none() {
@@ -59,7 +59,7 @@ impl App {
         };
         for (period, window) in open {
             let refused = refused.is_some_and(|refused| refused.period == window.name);
-            if let Err(error) = self.mind_budget(period, window, booked[period], refused).await {
+            if let Err(error) = self.mind_budget(period, window, booked[period], refused, now).await {
                 warn!(%error, period = window.name, "that a budget is nearly used up could not be said");
             }
         }
@@ -68,9 +68,10 @@ impl App {
     async fn mind_budget(
         &self,
         period: usize,
-        Window { name, called, limit }: &Window,
+        &Window { name, length, limit }: &Window,
         booked: u64,
         refused: bool,
+        now: Millis,
     ) -> Result<(), AppError> {
         let percent = match booked.saturating_mul(100) / limit {
             // What is left is too little for what is asked for. Far below, it was one job that asked for too much.
@@ -78,15 +79,21 @@ impl App {
             percent => percent,
         };
         let Some(step) = STEPS.into_iter().rfind(|step| percent >= *step) else { return Ok(()) };
-        if self.said.percent(period, called) >= step {
+        if self.said.percent(period, day(now)) >= step {
             return Ok(());
         }
         let data = json!({ "period": name, "percent": step, "booked": booked, "limit": limit });
+        let called = &time(now)[..length];
         let (event, owed) = self.about_no_job(EventKind::BudgetThreshold, data)?;
         if self.store.log_once(&format!("budget:{name}:{called}:{step}"), event, owed).await? {
             warn!(period = name, percent = step, booked, limit, "much of a budget is booked");
         }
-        self.said.note(period, called, step);
+        self.said.note(period, day(now), step);
         Ok(())
     }
+}
+
+/// The UTC day of a time, as a number.
+const fn day(at: Millis) -> i64 {
+    at.0.div_euclid(86_400_000)
 }
