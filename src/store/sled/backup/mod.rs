@@ -15,8 +15,8 @@
 //! new generation with a new snapshot. A new snapshot is also made once the segments since the last outweigh it, or a day has
 //! passed; what is older than the last two goes.
 //!
-//! **What comes back.** [`restore()`] takes the newest snapshot that is whole and applies the segments behind it, in order, up to the
-//! first gap or damage, and says where that is. What it builds is marked: it starts only by `serve --restored`.
+//! **What comes back.** [`restore()`] takes the newest snapshot that is whole and can be read, applies the segments behind it, in
+//! order, up to the first gap or damage, and says where that is. What it builds is marked: it starts only by `serve --restored`.
 
 mod catalog;
 mod feed;

@@ -1,6 +1,6 @@
 //! A new store of a backup: the newest snapshot that can be used, and every segment behind it up to the first gap or damage.
 
-use std::{fs::File, io, thread};
+use std::{fs::File, io, thread, time::Duration};
 
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
@@ -26,6 +26,10 @@ use crate::{
         },
     },
 };
+
+/// So often an object is asked for that cannot be read, with so long a pause: it may have been in passing.
+const TRIES: usize = 3;
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// A store that was restored. It starts only by `serve --restored`.
 #[derive(Clone, Debug)]
@@ -113,7 +117,7 @@ fn restore_here(config: &config::Store, target: &Target, from: &str) -> Result<R
                 let report = check(config, None).map_err(|error| error.to_string());
                 return Ok(Restored { snapshot_at, groups, complete_to, missing, passed_over, jobs, report });
             }
-            Err(Fault::Object(why)) => {
+            Err(Fault::Object(why) | Fault::Unread(why)) => {
                 passed_over.push(format!("{}: {why}", catalog::snapshot(generation, begin)));
             }
             Err(Fault::Fatal(error)) => return Err(error),
@@ -126,6 +130,8 @@ fn restore_here(config: &config::Store, target: &Target, from: &str) -> Result<R
 enum Fault {
     /// Of what is in it, or since it is not there. Another one may do.
     Object(String),
+    /// Nobody knows what is in it. Another try may do, or another one.
+    Unread(String),
     /// Nothing can be made at all.
     Fatal(RestoreError),
 }
@@ -139,10 +145,26 @@ impl<E: Into<RestoreError>> From<E> for Fault {
 impl From<FrameError> for Fault {
     fn from(error: FrameError) -> Self {
         match error {
-            FrameError::Unread(error) => Self::Fatal(error.into()),
+            FrameError::Unread(error) => unread(error),
             FrameError::Newer(format) => Self::Fatal(RestoreError::Newer(format)),
             damage => Self::Object(damage.to_string()),
         }
+    }
+}
+
+fn unread(error: object_store::Error) -> Fault {
+    Fault::Unread(format!("it cannot be read: {error}"))
+}
+
+/// Reads an object, in more than one try where it takes that.
+async fn patiently<T>(mut read: impl AsyncFnMut() -> Result<T, Fault>) -> Result<T, Fault> {
+    let mut tries = 1;
+    loop {
+        match read().await {
+            Err(Fault::Unread(_)) if tries < TRIES => tries += 1,
+            other => return other,
+        }
+        tokio::time::sleep(PAUSE).await;
     }
 }
 
@@ -187,20 +209,15 @@ impl<'a> Source<'a> {
         generation: Generation,
         begin: u64,
     ) -> Result<Built, Fault> {
-        let manifest = self.target.get(&catalog::manifest(generation, begin)).await?.bytes().await?;
-        let manifest: Manifest = serde_json::from_slice(&manifest)
-            .map_err(|error| Fault::Object(format!("its manifest is damaged: {error}")))?;
-        if manifest.format > FORMAT {
-            return Err(RestoreError::Newer(manifest.format).into());
-        }
+        let manifest = patiently(async || self.manifest(generation, begin).await).await?;
         let db = open::engine_of(config)?;
         let synced = File::open(config.path.join("db"))?;
-        self.rows(&db, &manifest).await?;
+        patiently(async || self.rows(&db, &manifest).await).await?;
         let mut built =
             Built { groups: 0, reached: begin, complete_to: manifest.at, jobs: 0, broken: None, manifest };
         for segment in self.catalog.run(generation, begin) {
-            match self.segment(&db, segment, &mut built).await {
-                Err(Fault::Object(why)) => {
+            match patiently(async || self.segment(&db, segment, &mut built).await).await {
+                Err(Fault::Object(why) | Fault::Unread(why)) => {
                     built.broken = Some(format!("{}: {why}", segment.meta.location));
                     break;
                 }
@@ -216,6 +233,17 @@ impl<'a> Source<'a> {
         db.flush().map_err(engine)?;
         open::sync_files(&config.path, &synced, 1)?;
         Ok(built)
+    }
+
+    async fn manifest(&self, generation: Generation, begin: u64) -> Result<Manifest, Fault> {
+        let found = self.target.get(&catalog::manifest(generation, begin)).await.map_err(unread)?;
+        let manifest = found.bytes().await.map_err(unread)?;
+        let manifest: Manifest = serde_json::from_slice(&manifest)
+            .map_err(|error| Fault::Object(format!("its manifest is damaged: {error}")))?;
+        if manifest.format > FORMAT {
+            return Err(RestoreError::Newer(manifest.format).into());
+        }
+        Ok(manifest)
     }
 
     /// Writes the rows of a snapshot.
@@ -265,7 +293,7 @@ impl<'a> Source<'a> {
     ) -> Result<Frames<BoxStream<'static, object_store::Result<Bytes>>>, Fault> {
         let stream = match self.target.get(path).await {
             Err(object_store::Error::NotFound { .. }) => return Err(Fault::Object("it is not there".into())),
-            found => found?.into_stream(),
+            found => found.map_err(unread)?.into_stream(),
         };
         let (heading, frames) = Frames::begin(stream).await?;
         if heading.store == self.store && heading.generation == generation && is_it(&heading.content) {

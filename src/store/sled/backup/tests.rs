@@ -1,6 +1,7 @@
 //! The backup from inside: what is read while it changes, what cannot be uploaded, what is not what was written.
 
 mod keeps;
+mod unread;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
