@@ -190,6 +190,27 @@ impl Archive {
         self.store.delete(&parse(location)?).await.map_err(|error| self.fault(error))
     }
 
+    /// The names in a bucket that are reserved for files on their way, and for those that never came; none in a folder.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Bucket`]: its files cannot be listed, which nothing else needs.
+    pub async fn reserved(&self) -> Result<Vec<String>, ArchiveError> {
+        let Some(bucket) = &self.bucket else { return Ok(Vec::new()) };
+        Ok(bucket.reserved().await?.into_iter().map(String::from).collect())
+    }
+
+    /// Ends the reservation of a name under which nobody stores anything any more.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Io`]: it is no name. That the reservation could not be removed is none: it is found again.
+    pub async fn release(&self, location: &str) -> Result<(), ArchiveError> {
+        let location = parse(location)?;
+        if let Some(bucket) = &self.bucket {
+            bucket.release(&location).await;
+        }
+        Ok(())
+    }
+
     /// Writes the manifest of a job as `<key>.json`, durably, and returns its location. Call it last: a manifest says
     /// that every file which it lists is complete. Writing it again replaces it.
     ///

@@ -11,7 +11,7 @@ use std::{
 };
 
 use serde::Serialize;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use self::work::Work;
 use super::Runner;
@@ -29,6 +29,9 @@ const EVERY: Duration = Duration::from_hours(1);
 const REST: Duration = Duration::from_hours(1);
 /// A step of the clock up to this long is drift. Milliseconds.
 const STEP: i64 = 60_000;
+
+/// Bytes of a job's id as text.
+const ID: usize = JobId::PREFIX.len() + 32;
 
 /// Does the forgetting.
 pub struct Retainer {
@@ -162,6 +165,9 @@ impl Retainer {
         for Removal { kind, count, bytes, .. } in removed {
             info!(kind = kind.name(), count, bytes, "removed what was past its time");
         }
+        if let Err(error) = self.release_names().await {
+            debug!(%error, "names of the bucket stay reserved for files that will not come");
+        }
         Ok(round)
     }
 
@@ -222,6 +228,26 @@ impl Retainer {
         Ok(true)
     }
 
+    /// Ends what copies that came to no end have reserved in the bucket: a job that has ended stores nothing more. One that
+    /// this store does not know may be another's.
+    async fn release_names(&self) -> Result<(), RetentionError> {
+        let mut done = Vec::new();
+        for name in self.archive.reserved().await? {
+            if let Some(id) = named_in(&name)
+                && self.app.store().load(id).await?.is_some_and(|job| job.outcome().is_some())
+            {
+                done.push(name);
+            }
+        }
+        if !done.is_empty() {
+            self.app.store().barrier().await?;
+        }
+        for name in done {
+            self.archive.release(&name).await?;
+        }
+        Ok(())
+    }
+
     fn bare_to(&self) -> u128 {
         *self.bare_to.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -234,6 +260,12 @@ impl Retainer {
 /// Every key in the archive has the id of its job in it, so no other job's file can be meant.
 fn is_own(job: JobId, location: &str) -> bool {
     location.contains(&job.to_string())
+}
+
+/// The job in whose key this is.
+fn named_in(location: &str) -> Option<JobId> {
+    let ids = location.match_indices(JobId::PREFIX).filter_map(|(at, _)| location.get(at..)?.get(..ID));
+    ids.filter_map(|id| id.parse().ok()).next()
 }
 
 /// The manifest beside the first file of a job, whatever the template of keys was when it was stored, and whether or not
@@ -291,5 +323,7 @@ mod tests {
         assert_eq!(beside(&file("2026-01-15/job_1-0123456789abcdef.webm")), "2026-01-15/job_1.json");
         assert!(is_own(id, &format!("2026/{id}/video-2.mp4")));
         assert!(!is_own(id, "2026/job_0/video.mp4"));
+        assert_eq!(named_in(&format!("job_1/{id}-0123456789abcdef.webm")), Some(id));
+        assert_eq!(named_in("2026/job_0/video.mp4"), None);
     }
 }

@@ -98,6 +98,34 @@ async fn of_two_with_other_content_neither_overwrites_what_the_other_recorded() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_stays_reserved_no_longer_than_until_its_job_has_ended() {
+    let server = Seaweed::start().await;
+    let (world, client) = (world(server.settings(Serve::Proxy)).await, server.client());
+    let open = world.submit("[[delay:6h]] a ferry").await;
+    let over = world.submit("[[delay:6h]] a ferry that nobody waits for").await;
+    world.post(&format!("/v1/jobs/{over}/cancel"), &serde_json::json!({})).await;
+    assert_eq!(world.ended(&over).await["status"], "canceled");
+    let unknown = format!("job_{}", "0".repeat(32));
+    let names = [
+        format!("{open}.mp4"),
+        format!("{over}.mp4"),
+        format!("2026/{over}-0123456789abcdef.mp4"),
+        format!("{unknown}.mp4"),
+        "notes.txt".to_owned(),
+    ];
+    let reservation = |name: &String| format!("team/one/.reelhook/names/{name}");
+    for name in &names {
+        client.put(&Key::from(reservation(name)), "0".repeat(64).into()).await.unwrap();
+    }
+    world.get("/v1/retention").await;
+    assert_eq!(keys(&client).await.len(), names.len(), "a look removes nothing");
+    world.post("/v1/retention", &serde_json::json!({})).await;
+    let mut kept = [&names[0], &names[3], &names[4]].map(reservation);
+    kept.sort();
+    assert_eq!(keys(&client).await, kept);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_name_that_a_killed_instance_reserved_is_for_its_content_only() {
     let server = Seaweed::start().await;
     let (one, client) = (Instance::new(&server).await, server.client());

@@ -2,14 +2,18 @@
 //!
 //! One request can create a file only where nothing has its name. Of joined pieces GCS and Azure cannot ask that, and some
 //! S3 servers look and join in two steps. So every name is reserved first, by a small file of ours that one request creates:
-//! it says whose content the name is for. A reservation belongs to content, not to an instance, and never has to expire.
+//! it says whose content the name is for. A reservation belongs to content, not to an instance, and never has to expire;
+//! one that a copy without an end left behind can go as soon as nothing more is stored for its job.
 
+use futures_util::TryStreamExt as _;
 use object_store::{ObjectStore as _, ObjectStoreExt as _, PutMode, PutOptions, path::Path};
 
 use super::{
     ArchiveError, HIDDEN,
     bucket::{Bucket, Fault, is_taken},
 };
+
+const NAMES: &str = "names";
 
 impl Bucket {
     /// Whether the name is for the content of this hash from now on; if not, it is for other content. Look at what has
@@ -35,7 +39,16 @@ impl Bucket {
         }
     }
 
-    /// Ends a reservation, once something has the name. One that stays behind does no harm.
+    /// The names that are reserved; where a reservation stays behind, for nobody any more.
+    pub(super) async fn reserved(&self) -> Result<Vec<Path>, ArchiveError> {
+        let names = Path::from_iter([HIDDEN, NAMES]);
+        let listed: Vec<_> =
+            self.store.list(Some(&names)).try_collect().await.map_err(|e| self.reading(e))?;
+        let name = |place: Path| place.prefix_match(&names).map(|parts| parts.collect());
+        Ok(listed.into_iter().filter_map(|place| name(place.location)).collect())
+    }
+
+    /// Ends a reservation, once something has the name or nothing ever will. One that stays behind does no harm.
     pub(super) async fn release(&self, location: &Path) {
         if let Err(error) = self.store.delete(&place(location)).await {
             tracing::debug!(%location, %error, "the reservation of a file's name stays behind");
@@ -44,5 +57,5 @@ impl Bucket {
 }
 
 fn place(location: &Path) -> Path {
-    Path::from_iter([HIDDEN, "names"]).parts().chain(location.parts()).collect()
+    Path::from_iter([HIDDEN, NAMES]).parts().chain(location.parts()).collect()
 }
