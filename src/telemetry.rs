@@ -2,6 +2,7 @@
 //! a collector, by OTLP.
 
 mod metrics;
+mod named;
 #[cfg(feature = "otel")]
 mod traces;
 #[cfg(not(feature = "otel"))]
@@ -21,6 +22,7 @@ use tracing_subscriber::{
 };
 
 pub use self::metrics::{Kind, LabelSet, METRICS, Metric};
+use self::named::Named;
 use crate::config::{Log, LogFormat, Otel};
 
 /// Telemetry cannot begin.
@@ -40,12 +42,13 @@ pub enum InitError {
     Ended(#[from] reload::Error),
 }
 
-/// Sends the logs of this process to stderr, by `log.level` and `log.format`.
+/// Sends the logs of this process to stderr, by `log.level` and `log.format`. Where it is one of several, each line for
+/// machines says which `instance` wrote it.
 ///
 /// # Errors
 /// The level is not understood, or logging was set up before.
-pub fn init(log: &Log) -> Result<(), InitError> {
-    let (subscriber, level) = subscriber(log, std::io::stderr().is_terminal(), std::io::stderr)?;
+pub fn init(log: &Log, instance: Option<&str>) -> Result<(), InitError> {
+    let (subscriber, level) = subscriber(log, instance, std::io::stderr().is_terminal(), std::io::stderr)?;
     subscriber.try_init()?;
     drop(LEVEL.set(level)); // nobody was before: initialising succeeds once
     Ok(())
@@ -105,6 +108,7 @@ impl Traces {
 
 fn subscriber<W>(
     log: &Log,
+    instance: Option<&str>,
     terminal: bool,
     writer: W,
 ) -> Result<(Box<dyn Subscriber + Send + Sync>, Level), ParseError>
@@ -123,7 +127,8 @@ where
         let handle = builder.reload_handle();
         (Box::new(builder.finish()), Box::new(move |filter| handle.reload(filter)))
     } else {
-        let builder = builder.json().flatten_event(true).with_span_list(false).with_filter_reloading();
+        let builder = builder.json().flatten_event(true).with_span_list(false);
+        let builder = builder.map_event_format(|format| Named::new(format, instance)).with_filter_reloading();
         let handle = builder.reload_handle();
         (Box::new(builder.finish()), Box::new(move |filter| handle.reload(filter)))
     })
@@ -158,13 +163,18 @@ mod tests {
     }
 
     fn logged(level: &str, format: LogFormat, terminal: bool) -> String {
+        logged_by(None, level, format, terminal)
+    }
+
+    fn logged_by(instance: Option<&str>, level: &str, format: LogFormat, terminal: bool) -> String {
         let buffer = Buffer::default();
         let writer = buffer.clone();
         let log = Log { level: level.to_owned(), format };
-        let (subscriber, _) = subscriber(&log, terminal, move || writer.clone()).unwrap();
+        let (subscriber, _) = subscriber(&log, instance, terminal, move || writer.clone()).unwrap();
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(job_id = "job_1", "stored");
             tracing::debug!(target: "reelhook::runner", "claimed");
+            tracing::warn!(instance = "one", "ready");
             tracing::trace!(target: "sled::pagecache", "the bytes of a record");
         });
         let bytes = buffer.0.lock().unwrap().clone();
@@ -174,8 +184,25 @@ mod tests {
     #[test]
     fn off_a_terminal_each_line_is_a_json_object_with_the_fields_on_top() {
         let lines = logged("info", LogFormat::Auto, false);
-        let line: serde_json::Value = serde_json::from_str(&lines).unwrap();
+        let line: serde_json::Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
         assert_eq!((&line["message"], &line["job_id"]), (&"stored".into(), &"job_1".into()));
+        assert!(line.get("instance").is_none(), "there is one");
+    }
+
+    #[test]
+    fn of_several_instances_each_line_for_machines_says_once_which_wrote_it_and_those_for_people_do_not() {
+        let lines = logged_by(Some("o\"ne"), "debug", LogFormat::Json, false);
+        let names: Vec<String> = lines
+            .lines()
+            .map(|line| {
+                assert_eq!(line.matches("\"instance\"").count(), 1, "{line}");
+                let line: serde_json::Value = serde_json::from_str(line).unwrap();
+                line["instance"].as_str().unwrap().to_owned()
+            })
+            .collect();
+        assert_eq!(names, ["o\"ne", "o\"ne", "one"]);
+        let text = logged_by(Some("two"), "debug", LogFormat::Auto, true);
+        assert!(!text.contains("two"), "{text}");
     }
 
     #[test]
@@ -208,6 +235,6 @@ mod tests {
     #[test]
     fn a_level_that_is_not_understood_is_an_error() {
         let log = Log { level: "a=b=c".to_owned(), format: LogFormat::Text };
-        assert!(subscriber(&log, false, io::sink).is_err());
+        assert!(subscriber(&log, None, false, io::sink).is_err());
     }
 }

@@ -94,6 +94,16 @@ async fn instances(server: &Process, id: &str) -> BTreeSet<String> {
     events.filter_map(|event| event["data"]["instance"].as_str().map(str::to_owned)).collect()
 }
 
+/// Who logged anything, by the lines of the log that both append to.
+fn loggers(stage: &Stage) -> BTreeSet<String> {
+    let log = std::fs::read_to_string(stage.dir.path().join("log")).unwrap();
+    let instance = |line: &str| {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        line["instance"].as_str().unwrap_or_else(|| panic!("{line}")).to_owned()
+    };
+    log.lines().map(instance).collect()
+}
+
 /// Each takes some other time and way.
 const SCENES: &[&str] = &[
     "[[delay:120s]] a fox",
@@ -133,6 +143,7 @@ async fn one_of_two_is_killed_and_every_job_ends_and_is_charged_once() {
         workers.extend(instances(&stays, id).await);
     }
     assert_eq!(workers.len(), 2, "both had a share in the work");
+    assert_eq!(loggers(&stage), workers, "and each line that they logged says whose it is");
     let calls = stage.sandbox.ledger().creates;
     assert!(calls.iter().all(|call| call.count == 1), "a create call was sent twice");
 }

@@ -85,7 +85,8 @@ pub(crate) async fn run(args: Args, _output: &Output) -> Result<(), Failure> {
 }
 
 pub(crate) fn log(config: &Config) -> Result<(), Failure> {
-    telemetry::init(&config.log).map_err(|error| Failure::usage(error.to_string()))
+    let instance = config.database.as_ref().map(|database| &*database.instance);
+    telemetry::init(&config.log, instance).map_err(|error| Failure::usage(error.to_string()))
 }
 
 pub(crate) async fn start(config: Config, listeners: Listeners) -> Result<Server, Failure> {

@@ -25,7 +25,7 @@ async fn serves_on_a_disk_that_can_be_made_to_fail() {
     let path = Some(here.join("reelhook.toml"));
     let config =
         config::load(&LoadOptions { path, cwd: here.clone(), ..LoadOptions::default() }).unwrap().config;
-    telemetry::init(&config.log).unwrap();
+    telemetry::init(&config.log, None).unwrap();
     fs::create_dir_all(&config.store.path).unwrap();
     for fault in [Fault::Sync, Fault::Write] {
         faults::fail(&config.store.path, fault, Some(here.join(fault.trigger())));
