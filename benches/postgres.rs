@@ -17,13 +17,11 @@ use futures_util::future::try_join_all;
 use reelhook::{
     clock::Clock,
     config::{Config, Database},
-    lifecycle::{CallbackId, Duty, Job, JobId, Millis, NewJob, Note, Phase, Policy, Task, TaskId},
-    store::{
-        Arrival, CallbackRecord, Claim, Insert, Judged, Limits, Store, Verdict, postgres::PostgresStore,
-    },
+    lifecycle::{Duty, Job, JobId, Millis, NewJob, Phase, Policy, Task, TaskId},
+    store::{Claim, Insert, Limits, Store, postgres::PostgresStore},
 };
 use server::Server;
-use support::{preflight, turns};
+use support::{preflight, seed, turns};
 
 const CONNECTIONS: u16 = 16;
 const ROUNDS: usize = 5;
@@ -119,7 +117,7 @@ impl Site {
     async fn create(&self, shape: impl FnOnce(&mut Job)) -> anyhow::Result<JobId> {
         let now = self.now();
         let new = NewJob { model: "kling-3".into(), callback_expected: true, ..NewJob::default() };
-        let mut job = Job::new(JobId::new(now, &unique()?), now, new);
+        let mut job = Job::new(JobId::new(now, &seed::unique()?), now, new);
         shape(&mut job);
         let (id, event) = (job.id, job.created_event());
         let limits = Limits { queued: 10_000_000, ..Limits::default() };
@@ -151,39 +149,10 @@ impl Site {
     }
 
     async fn call(&self, job_id: JobId) -> anyhow::Result<()> {
-        let (now, id, successor) = (self.now(), unique()?, JobId::new(self.now(), &unique()?));
-        let record = CallbackRecord {
-            id: CallbackId::new(now, &id),
-            job_id,
-            received_at: now,
-            verdict: Verdict::Matched,
-            delivery_id: hex::encode(id),
-            bytes: REQUEST.len() as u64,
-            sha256: hex::encode([7; 32]),
-            word: Some("succeeded".into()),
-            task_id: None,
-            detail: None,
-        };
-        let arrival = Arrival {
-            job_id,
-            delivery_id: record.delivery_id.clone(),
-            body: REQUEST.into(),
-            now,
-            policy: Arc::clone(&self.policy),
-            judge: Box::new(move |_, duplicate| {
-                let note = Note { task: None, duplicate, kept_bytes: record.bytes, successor };
-                Judged { record, keep: true, keep_body: true, note }
-            }),
-        };
+        let arrival = seed::arrival(job_id, REQUEST.to_owned(), self.now(), &self.policy)?;
         self.store.callback(arrival).await?;
         Ok(())
     }
-}
-
-fn unique() -> anyhow::Result<[u8; 10]> {
-    let mut unique = [0; 10];
-    getrandom::fill(&mut unique)?;
-    Ok(unique)
 }
 
 /// Median milliseconds of a claim to ask, with few and with many jobs awaiting, in turn.

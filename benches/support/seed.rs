@@ -5,13 +5,15 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use anyhow::Context;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use reelhook::{
     lifecycle::{
-        Awaiting, Cost, Delivery, DeliveryPolicy, EventRecord, Experience, FetchPolicy, Job, JobId, Link,
-        Millis, NewJob, Output, Phase, Policy, PollPolicy, SinkRule, Task, TaskId, Why,
+        Awaiting, CallbackId, Cost, Delivery, DeliveryPolicy, Duty, Event, EventRecord, Experience,
+        FetchPolicy, Job, JobId, Link, Millis, NewJob, Note, Output, Phase, Policy, PollPolicy, Report,
+        SinkRule, StoredFile, Task, TaskId, Why,
     },
-    store::{Insert, Limits, Store, sled::SledStore},
+    store::{Arrival, CallbackRecord, Insert, Judged, Limits, Replaced, Store, Verdict, sled::SledStore},
 };
 
 use super::server::Site;
@@ -34,6 +36,94 @@ pub(crate) fn fetching(site: &Site, links: &[String]) -> anyhow::Result<Vec<JobI
         let outputs = vec![Output { link: Some(link), file: None }];
         job.phase = Phase::Fetching { outputs, attempts: 0, trouble: 0, late: 0 };
         job.times.confirmed_at = Some(job.created_at);
+    })
+}
+
+/// Makes jobs that have ended, with all that is left of a life: a callback, and each event of the log.
+pub(crate) fn ended(site: &Site, count: usize) -> anyhow::Result<()> {
+    let policy = Arc::new(policy());
+    let store = SledStore::open(&site.config()?.store, now()?, &policy)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().build()?;
+    runtime.block_on(async {
+        let lives = stream::iter(0..count).map(|number| live(&store, &policy, number));
+        lives.buffer_unordered(AT_ONCE).try_collect::<()>().await?;
+        store.close().await;
+        anyhow::Ok(())
+    })
+}
+
+async fn live(store: &SledStore, policy: &Arc<Policy>, number: usize) -> anyhow::Result<()> {
+    let happens = async |job: &Job, event: Event| {
+        let change = job.step(&event, now()?, policy).with_context(|| format!("no {event:?} for {job:?}"))?;
+        let next = change.job.clone();
+        let replaced = store.replace(change).await?;
+        anyhow::ensure!(matches!(replaced, Replaced::Done { .. }), "{replaced:?}");
+        Ok(next)
+    };
+    let lease = |job: &Job| job.lease.context("a claim has a lease");
+    let (job, task) = (new_job()?, TaskId(task(number)));
+    let (event, document) = (job.created_event(), REQUEST.into());
+    let insert = Insert {
+        job: job.clone(),
+        event,
+        deliveries: Vec::new(),
+        document,
+        key: None,
+        limits: Limits::default(),
+    };
+    store.insert(insert).await?;
+    let sending = happens(&job, Event::Claimed(Duty::Submit)).await?;
+    happens(&sending, Event::Accepted(task.clone(), lease(&sending)?)).await?;
+    let callback = arrival(job.id, callback_body(number, "succeeded"), now()?, policy)?;
+    let heard = store.callback(callback).await?.changed.context("a callback makes its job due")?;
+    let asking = happens(&heard.after, Event::Claimed(Duty::Ask)).await?;
+    let links = vec![format!("https://cdn.example.com/v/{number:08x}/result.mp4")];
+    let report = Report::Succeeded { links, credits: Some(300) };
+    let due = happens(&asking, Event::Reported(task, report, lease(&asking)?)).await?;
+    let fetching = happens(&due, Event::Claimed(Duty::Fetch)).await?;
+    let file = StoredFile {
+        name: "result.mp4".into(),
+        location: format!("2026-11-02/{}/result.mp4", job.id),
+        bytes: 8 << 20,
+        sha256: hex::encode([7; 32]),
+        content_type: "video/mp4".into(),
+    };
+    let lease = lease(&fetching)?;
+    let stored = happens(&fetching, Event::Fetched { index: 0, file, lease }).await?;
+    happens(&stored, Event::Archived(lease)).await?;
+    Ok(())
+}
+
+/// A callback that is kept, unlike any other.
+pub(crate) fn arrival(
+    job_id: JobId,
+    body: String,
+    now: Millis,
+    policy: &Arc<Policy>,
+) -> anyhow::Result<Arrival> {
+    let (id, successor) = (unique()?, JobId::new(now, &unique()?));
+    let record = CallbackRecord {
+        id: CallbackId::new(now, &id),
+        job_id,
+        received_at: now,
+        verdict: Verdict::Matched,
+        delivery_id: hex::encode(id),
+        bytes: body.len() as u64,
+        sha256: hex::encode([7; 32]),
+        word: Some("succeeded".into()),
+        task_id: None,
+        detail: None,
+    };
+    Ok(Arrival {
+        job_id,
+        delivery_id: record.delivery_id.clone(),
+        body: body.into(),
+        now,
+        policy: Arc::clone(policy),
+        judge: Box::new(move |_, duplicate| {
+            let note = Note { task: None, duplicate, kept_bytes: record.bytes, successor };
+            Judged { record, keep: true, keep_body: true, note }
+        }),
     })
 }
 
@@ -120,9 +210,17 @@ fn seed_owing(
 
 /// A job whose create call was answered just now.
 fn accepted(number: usize) -> anyhow::Result<Job> {
+    let mut job = new_job()?;
+    job.phase = Phase::Awaiting(Awaiting::default());
+    job.task = Some(Task { id: TaskId(task(number)), proven: true });
+    job.attempts.submit = 1;
+    job.times.submitted_at = Some(job.created_at);
+    job.times.accepted_at = Some(job.created_at);
+    Ok(job)
+}
+
+fn new_job() -> anyhow::Result<Job> {
     let now = now()?;
-    let mut unique = [0; 10];
-    getrandom::fill(&mut unique)?;
     let new = NewJob {
         model: "kling-3".into(),
         mode: Some("std".into()),
@@ -131,12 +229,14 @@ fn accepted(number: usize) -> anyhow::Result<Job> {
         callback_expected: true,
         ..NewJob::default()
     };
-    let mut job = Job::new(JobId::new(now, &unique), now, new);
-    job.phase = Phase::Awaiting(Awaiting::default());
-    job.task = Some(Task { id: TaskId(task(number)), proven: true });
-    job.attempts.submit = 1;
-    (job.times.submitted_at, job.times.accepted_at) = (Some(now), Some(now));
-    Ok(job)
+    Ok(Job::new(JobId::new(now, &unique()?), now, new))
+}
+
+/// Random bytes of an id.
+pub(crate) fn unique() -> anyhow::Result<[u8; 10]> {
+    let mut unique = [0; 10];
+    getrandom::fill(&mut unique)?;
+    Ok(unique)
 }
 
 /// The name of a task at the upstream.

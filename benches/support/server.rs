@@ -19,6 +19,7 @@ use secrecy::SecretString;
 use tempfile::TempDir;
 
 const SECRET: &str = "the-key-of-the-callback-tokens-of-a-bench";
+const STORE: &str = r#"url = "sled:state""#;
 const START_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Where a server lives: its folder, its configuration, its addresses.
@@ -51,7 +52,7 @@ max_in_flight = 10_000_000
 queue_limit = 10_000_000
 rate_limit_per_minute = 100_000_000
 [store]
-url = "sled:state"
+{STORE}
 [storage]
 url = "file:videos"
 [egress]
@@ -72,6 +73,24 @@ allow = ["127.0.0.0/8"]
         let path = Some(self.config_file());
         let options = LoadOptions { path, cwd: self.folder().into(), ..LoadOptions::default() };
         Ok(config::load(&options)?.config)
+    }
+
+    /// Has the configuration name another store.
+    pub(crate) fn moves_to(&self, url: &str) -> anyhow::Result<()> {
+        let text = fs::read_to_string(self.config_file())?;
+        let (before, after) = text.split_once(STORE).context("the store was moved before")?;
+        Ok(fs::write(self.config_file(), format!("{before}url = \"{url}\"{after}"))?)
+    }
+
+    /// Runs a command on the configuration, and how long it took.
+    pub(crate) fn command(&self, args: &[&str]) -> anyhow::Result<Duration> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reelhook"));
+        command.args(args).arg("--config").arg(self.config_file()).current_dir(self.folder());
+        let begun = Instant::now();
+        let output = command.stdin(Stdio::null()).output()?;
+        let took = begun.elapsed();
+        anyhow::ensure!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(took)
     }
 
     /// The path of a job's callbacks.

@@ -10,7 +10,7 @@ use std::{
         process::CommandExt as _,
     },
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, Output, Stdio},
     sync::{
         OnceLock,
         atomic::{AtomicU32, Ordering},
@@ -120,13 +120,28 @@ impl Server {
         self.tool("psql", database, &["-X", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", sql])
     }
 
+    /// The plan of each statement that a query runs, within functions too, as it is run in a session that
+    /// has run another query before, which may have had plans kept.
+    pub(crate) fn plans(&self, database: &Database, before: &str, query: &str) -> String {
+        let explain = "LOAD 'auto_explain'; SET auto_explain.log_nested_statements = on; SET auto_explain.log_analyze = on; \
+            SET auto_explain.log_timing = off; SET client_min_messages = log";
+        let session =
+            [explain, before, "SET auto_explain.log_min_duration = 0", query].map(|sql| ["-c", sql]).concat();
+        let args = [&["-X", "-q", "-v", "ON_ERROR_STOP=1"], &*session].concat();
+        String::from_utf8(self.run_tool("psql", database, &args).stderr).unwrap()
+    }
+
     /// What a tool of the package says of a database.
     pub(crate) fn tool(&self, tool: &str, database: &Database, args: &[&str]) -> String {
+        String::from_utf8(self.run_tool(tool, database, args).stdout).unwrap().trim().to_owned()
+    }
+
+    fn run_tool(&self, tool: &str, database: &Database, args: &[&str]) -> Output {
         use secrecy::ExposeSecret as _;
         let output =
             Command::new(tool_path(tool)).args(args).arg(database.url.expose_secret()).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+        output
     }
 }
 

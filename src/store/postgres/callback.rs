@@ -157,7 +157,7 @@ fn take_stray(job: JobId, delivery: i64, kept: usize) -> String {
 }
 
 /// An entry of the inbound log, as a statement to which a condition may be added.
-pub(super) fn log(record: &CallbackRecord, body: &[u8]) -> Result<String, StoreError> {
+fn log(record: &CallbackRecord, body: &[u8]) -> Result<String, StoreError> {
     let id = Uuid::from_bytes(*record.id.as_bytes());
     let verdict = row::name(&record.verdict);
     let (job, json, body) = (row::uuid(record.job_id), text(&row::encode(record)?), bytes(body));

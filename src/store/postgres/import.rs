@@ -1,7 +1,12 @@
 //! A database filled from the lines of an export, all or nothing: the way from the embedded store.
 
-use std::{collections::BTreeMap, io::BufRead};
+use std::{
+    collections::{BTreeMap, HashSet},
+    io::BufRead,
+};
 
+use serde::Serialize;
+use serde_json::{Value, json};
 use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _,
     postgres::{PgConnection, PgRow},
@@ -10,20 +15,20 @@ use sqlx::{
 use uuid::Uuid;
 
 use super::{
-    link::{Trouble, bytes, text},
+    link::{Trouble, text},
     open, outbox,
-    row::{self, Writer},
+    row::{self, DeliveryRow, JobRow, Writer, column},
 };
 use crate::{
     config,
-    lifecycle::{Change, Event, Job, JobId, Millis, Policy},
+    lifecycle::{Change, Event, Job, Millis, Policy},
     store::{
-        Limits, StoreError,
+        CallbackRecord, Limits, LogEntry, StoreError,
         transfer::{Damaged, Entry, Header, Imported, JobEntry, LIFT, LogHead, Reader, TransferError},
     },
 };
 
-/// Bytes of SQL that are sent together.
+/// Bytes of rows that are sent together.
 const BATCH: usize = 1 << 20;
 /// First byte of the key of a damaged idempotency key, as the embedded store has it; its hash follows.
 const IDEMPOTENCY: u8 = b'i';
@@ -47,10 +52,11 @@ pub async fn import(
     let connection = options.connect().await.map_err(Trouble::from).map_err(StoreError::from)?;
     let mut import = Import {
         connection,
-        sql: "BEGIN; LOCK TABLE jobs, events, log_head, keys IN EXCLUSIVE MODE; ".to_owned(),
+        batch: Batch::default(),
         lines: BTreeMap::new(),
         head: LogHead::default(),
         last: 0,
+        owned: HashSet::new(),
         unsent: Vec::new(),
     };
     import.refuse_what_is_not_empty().await?;
@@ -82,26 +88,78 @@ const fn table(entry: &Entry) -> &'static str {
     }
 }
 
+/// What takes a document of any number of rows: the SQL before it, and after. A statement a row costs several times as much.
+type Taker = (&'static str, &'static str);
+
+const KEPT: Taker = ("INSERT INTO kept SELECT * FROM jsonb_populate_recordset(NULL::kept, ", ")");
+const BOOKED: Taker = ("INSERT INTO ledger SELECT * FROM jsonb_populate_recordset(NULL::ledger, ", ")");
+const EVENT: Taker = (
+    "INSERT INTO events (id, seq, job_id, kind, record) \
+     SELECT id, seq, job_id, kind, record FROM jsonb_populate_recordset(NULL::events, ",
+    ")",
+);
+const JOB: Taker = ("INSERT INTO jobs SELECT * FROM jsonb_populate_recordset(NULL::jobs, ", ")");
+const HEARD: Taker =
+    ("INSERT INTO heard SELECT * FROM jsonb_populate_recordset(NULL::heard, ", ") ON CONFLICT DO NOTHING");
+const REQUEST: Taker = ("INSERT INTO requests SELECT * FROM jsonb_populate_recordset(NULL::requests, ", ")");
+const CALLBACK: Taker =
+    ("INSERT INTO callbacks SELECT * FROM jsonb_populate_recordset(NULL::callbacks, ", ")");
+const STRAY: Taker = ("INSERT INTO strays SELECT * FROM jsonb_populate_recordset(NULL::strays, ", ")");
+const DELIVERY: Taker = ("SELECT owe_deliveries(", ")");
+const BODY: Taker = (
+    "UPDATE deliveries d SET body = b.body FROM jsonb_populate_recordset(NULL::deliveries, ",
+    ") AS b WHERE d.id = b.id",
+);
+const SINK: Taker = ("SELECT write_sink(name, state) FROM jsonb_populate_recordset(NULL::sinks, ", ")");
+const KEY: Taker = ("INSERT INTO keys SELECT * FROM jsonb_populate_recordset(NULL::keys, ", ")");
+const DAMAGED: Taker = ("INSERT INTO damaged SELECT * FROM jsonb_populate_recordset(NULL::damaged, ", ")");
+
+/// Rows that are not sent yet, as JSON, by what takes them.
+#[derive(Default)]
+struct Batch {
+    rows: Vec<(Taker, String)>,
+    bytes: usize,
+}
+
+impl Batch {
+    fn add(&mut self, taker: Taker, row: &impl Serialize) -> Result<(), StoreError> {
+        let row = row::encode(row)?;
+        self.bytes += row.len();
+        match self.rows.iter_mut().find(|(of, _)| *of == taker) {
+            Some((_, rows)) => rows.extend([",", &row]),
+            None => self.rows.push((taker, row)),
+        }
+        Ok(())
+    }
+
+    /// Everything, in the order in which its kinds came.
+    fn take(&mut self) -> String {
+        let Self { rows, .. } = std::mem::take(self);
+        let document = |rows| format!("{}::jsonb", text(&format!("[{rows}]")));
+        rows.iter().map(|((before, after), rows)| format!("{before}{}{after}; ", document(rows))).collect()
+    }
+}
+
 struct Import {
     connection: PgConnection,
-    /// What is not sent yet.
-    sql: String,
+    batch: Batch,
     /// Lines so far, by the table that they go to.
     lines: BTreeMap<&'static str, i64>,
     head: LogHead,
     /// Number of the last event.
     last: u64,
+    /// Tasks that a job owns.
+    owned: HashSet<String>,
     /// Jobs that owe, or were at, a create call.
     unsent: Vec<Job>,
 }
 
 impl Import {
     async fn refuse_what_is_not_empty(&mut self) -> Result<(), StoreError> {
-        self.sql.push_str(
-            "SELECT EXISTS (SELECT FROM jobs) OR EXISTS (SELECT FROM events) OR EXISTS (SELECT FROM keys) \
-             OR EXISTS (SELECT FROM kept) OR EXISTS (SELECT FROM callbacks)",
-        );
-        let rows = self.send().await?;
+        let sql = "BEGIN; LOCK TABLE jobs, events, log_head, keys IN EXCLUSIVE MODE; \
+             SELECT EXISTS (SELECT FROM jobs) OR EXISTS (SELECT FROM events) OR EXISTS (SELECT FROM keys) \
+             OR EXISTS (SELECT FROM kept) OR EXISTS (SELECT FROM callbacks)";
+        let rows = self.send(sql.to_owned()).await?;
         let taken = rows.last().map(|row| row.try_get::<bool, _>(0)).transpose().map_err(Trouble::from)?;
         match taken {
             Some(false) => Ok(()),
@@ -109,8 +167,7 @@ impl Import {
         }
     }
 
-    async fn send(&mut self) -> Result<Vec<PgRow>, StoreError> {
-        let sql = std::mem::take(&mut self.sql);
+    async fn send(&mut self, sql: String) -> Result<Vec<PgRow>, StoreError> {
         let sent = raw_sql(AssertSqlSafe(sql)).fetch_all(&mut self.connection).await;
         Ok(sent.map_err(Trouble::from)?)
     }
@@ -118,69 +175,61 @@ impl Import {
     /// Takes a line; whether it could be.
     async fn take(&mut self, entry: Entry) -> Result<bool, StoreError> {
         let taken = self.append(entry)?;
-        if self.sql.len() > BATCH {
-            self.send().await?;
+        if self.batch.bytes > BATCH {
+            let sql = self.batch.take();
+            self.send(sql).await?;
         }
         Ok(taken)
     }
 
     fn append(&mut self, entry: Entry) -> Result<bool, StoreError> {
-        let sql = match entry {
+        let (taker, row) = match entry {
             Entry::Log(head) => {
                 self.head = head;
                 return Ok(true);
             }
             Entry::Kept(kept) => {
                 let Some(secret) = kept.secret.bytes() else { return Ok(false) };
-                format!("INSERT INTO kept VALUES ({}, {})", text(&kept.name), bytes(&secret))
+                (KEPT, json!({ "name": kept.name, "value": bytea(&secret) }))
             }
             Entry::Booked(booked) => {
-                format!("INSERT INTO ledger VALUES ({}, 0, {})", booked.day, booked.credits)
+                (BOOKED, json!({ "day": booked.day, "slot": 0, "credits": booked.credits }))
             }
             Entry::Event(entry) => {
                 if entry.seq <= std::mem::replace(&mut self.last, entry.seq) {
                     return Ok(false);
                 }
-                let id = Uuid::from_bytes(*entry.event.id.as_bytes());
-                let job = entry
-                    .event
-                    .job_id
-                    .map_or_else(|| "NULL".to_owned(), |job| format!("'{}'", row::uuid(job)));
-                let kind = text(&entry.event.kind.name());
-                let record = text(&row::encode(&entry.event)?);
-                let seq = entry.seq;
-                format!(
-                    "INSERT INTO events (id, seq, job_id, kind, record) VALUES ('{id}', {seq}, {job}, {kind}, {record})"
-                )
+                (EVENT, event_row(&entry)?)
             }
             Entry::Job(entry) => return self.job(*entry),
             Entry::Request(request) => {
                 let Some(document) = request.document.bytes() else { return Ok(false) };
-                format!("INSERT INTO requests VALUES ('{}', {})", row::uuid(request.job_id), bytes(&document))
+                (REQUEST, json!({ "job_id": row::uuid(request.job_id), "document": bytea(&document) }))
             }
             Entry::Callback(heard) => {
                 let Some(body) = heard.body.bytes() else { return Ok(false) };
-                super::callback::log(&heard.record, &body)?
+                (CALLBACK, callback_row(&heard.record, &body)?)
             }
             Entry::Stray(stray) => {
                 let (job, delivery) = (row::uuid(stray.job_id), stray.delivery.cast_signed());
-                format!("INSERT INTO strays VALUES ('{job}', {delivery}, {})", stray.bytes)
+                (STRAY, json!({ "job_id": job, "delivery": delivery, "bytes": stray.bytes }))
             }
             Entry::Delivery(owed) => {
-                format!("SELECT owe_deliveries({})", row::deliveries(std::slice::from_ref(&*owed))?)
+                self.batch.add(DELIVERY, &DeliveryRow::of(&owed)?)?;
+                return Ok(true);
             }
             Entry::Body(sent) => {
                 let Some(body) = sent.body.bytes() else { return Ok(false) };
-                let (id, body) = (outbox::key(sent.delivery_id), bytes(&body));
-                format!("UPDATE deliveries SET body = {body} WHERE id = '{id}'")
+                (BODY, json!({ "id": outbox::key(sent.delivery_id), "body": bytea(&body) }))
             }
-            Entry::Sink(sink) => outbox::put_sink(&sink.name, &sink.state)?,
-            Entry::IdempotencyKey(key) => key_row(&key.hash, &key.fingerprint, row::uuid(key.job_id)),
-            Entry::Damaged(damaged) => self::damaged(&damaged)?,
+            Entry::Sink(sink) => {
+                (SINK, json!({ "name": column(&sink.name), "state": row::encode(&sink.state)? }))
+            }
+            Entry::IdempotencyKey(key) => (KEY, key_row(&key.hash, &key.fingerprint, row::uuid(key.job_id))),
+            Entry::Damaged(damaged) => return self.damaged(&damaged),
             Entry::Header(_) | Entry::Trailer(_) => return Ok(false),
         };
-        self.sql.push_str(&sql);
-        self.sql.push_str("; ");
+        self.batch.add(taker, &row)?;
         Ok(true)
     }
 
@@ -189,13 +238,30 @@ impl Import {
         if job.check().is_err() {
             return Ok(false);
         }
-        let document = row::imported(&job, owns_task)?;
-        self.sql.push_str(&format!("SELECT import_job({document}); "));
+        // The first that names a task has it.
+        let owned = job.task.as_ref().filter(|_| owns_task);
+        let owns = owned.is_some_and(|task| self.owned.insert(column(&task.id.0)));
+        self.batch.add(JOB, &JobRow::imported(&job, owns)?)?;
         for delivery in seen {
-            self.sql.push_str(&format!("{}; ", heard(job.id, delivery)));
+            let (job, delivery) = (row::uuid(job.id), delivery.cast_signed());
+            self.batch.add(HEARD, &json!({ "job_id": job, "delivery": delivery }))?;
         }
         if matches!(job.phase_name(), "queued" | "sending") {
             self.unsent.push(job);
+        }
+        Ok(true)
+    }
+
+    /// Keeps a damaged value where nothing looks for it but the check for a job that must not be made twice. A key that is
+    /// damaged stays a key: a request that comes with it is refused, for it may have made a job.
+    fn damaged(&mut self, damaged: &Damaged) -> Result<bool, StoreError> {
+        let Damaged { job_id, key, .. } = damaged;
+        let job = job_id.map_or(Uuid::nil(), row::uuid);
+        self.batch.add(DAMAGED, &json!({ "job_id": job, "value": row::encode(damaged)? }))?;
+        if let Some((&IDEMPOTENCY, hash)) = key.split_first()
+            && hash.len() == 16
+        {
+            self.batch.add(KEY, &key_row(hash, &[0; 32], Uuid::nil()))?;
         }
         Ok(true)
     }
@@ -209,7 +275,8 @@ impl Import {
     ) -> Result<Imported, TransferError> {
         let lift = if header.moved { 0 } else { LIFT };
         let newest = self.head.newest.max(self.last).saturating_add(lift);
-        self.sql.push_str(&format!("UPDATE log_head SET newest = {newest}; SELECT count_all(); "));
+        let mut sql = self.batch.take();
+        sql.push_str(&format!("UPDATE log_head SET newest = {newest}; SELECT count_all(); "));
         let unsent = std::mem::take(&mut self.unsent);
         let restored: Vec<Change> = match header.moved {
             true => Vec::new(),
@@ -218,12 +285,11 @@ impl Import {
         let writer = Writer { instance: "import".to_owned() };
         for change in &restored {
             let document = writer.change(change, Limits::default(), Uuid::now_v7())?;
-            self.sql.push_str(&format!("SELECT replace_job({document}); "));
+            sql.push_str(&format!("SELECT replace_job({document}); "));
         }
-        self.send().await?;
+        self.send(sql).await?;
         let jobs = self.verify(restored.iter().map(|change| change.events.len()).sum()).await?;
-        "COMMIT".clone_into(&mut self.sql);
-        self.send().await?;
+        self.send("COMMIT".to_owned()).await?;
         self.connection.close().await.map_err(Trouble::from).map_err(StoreError::from)?;
         Ok(Imported { header, jobs, held: restored.len() as u64 })
     }
@@ -232,8 +298,7 @@ impl Import {
     async fn verify(&mut self, own: usize) -> Result<u64, TransferError> {
         let lines = std::mem::take(&mut self.lines);
         for (table, lines) in lines.iter().filter(|(table, _)| **table != "-") {
-            self.sql = format!("SELECT count(*) FROM {table}");
-            let rows = self.send().await?;
+            let rows = self.send(format!("SELECT count(*) FROM {table}")).await?;
             let found = rows.first().map(|row| row.try_get::<i64, _>(0)).transpose();
             let found = found.map_err(Trouble::from).map_err(StoreError::from)?.unwrap_or(0);
             let own = if *table == "events" { i64::try_from(own).unwrap_or(0) } else { 0 };
@@ -245,26 +310,24 @@ impl Import {
     }
 }
 
-fn heard(job: JobId, delivery: u64) -> String {
-    let (job, delivery) = (row::uuid(job), delivery.cast_signed());
-    format!("INSERT INTO heard VALUES ('{job}', {delivery}) ON CONFLICT DO NOTHING")
+fn event_row(entry: &LogEntry) -> Result<Value, StoreError> {
+    let LogEntry { seq, event } = entry;
+    let (id, job) = (Uuid::from_bytes(*event.id.as_bytes()), event.job_id.map(row::uuid));
+    let (kind, record) = (event.kind.name(), row::encode(event)?);
+    Ok(json!({ "id": id, "seq": seq, "job_id": job, "kind": kind, "record": record }))
 }
 
-fn key_row(hash: &[u8], fingerprint: &[u8], job: Uuid) -> String {
-    format!("INSERT INTO keys VALUES ({}, {}, '{job}')", bytes(hash), bytes(fingerprint))
+fn callback_row(heard: &CallbackRecord, body: &[u8]) -> Result<Value, StoreError> {
+    let (id, job) = (Uuid::from_bytes(*heard.id.as_bytes()), row::uuid(heard.job_id));
+    let record = row::encode(heard)?;
+    Ok(json!({ "id": id, "job_id": job, "verdict": heard.verdict, "record": record, "body": bytea(body) }))
 }
 
-/// Keeps a damaged value where nothing looks for it but the check for a job that must not be made twice. A key that is
-/// damaged stays a key: a request that comes with it is refused, for it may have made a job.
-fn damaged(damaged: &Damaged) -> Result<String, StoreError> {
-    let value = text(&row::encode(damaged)?);
-    let Damaged { job_id, key, .. } = damaged;
-    let job = job_id.map_or(Uuid::nil(), row::uuid);
-    let kept = format!("INSERT INTO damaged VALUES ('{job}', {value})");
-    Ok(match key.split_first() {
-        Some((&IDEMPOTENCY, hash)) if hash.len() == 16 => {
-            format!("{kept}; {}", key_row(hash, &[0; 32], Uuid::nil()))
-        }
-        _ => kept,
-    })
+fn key_row(hash: &[u8], fingerprint: &[u8], job: Uuid) -> Value {
+    json!({ "hash": bytea(hash), "fingerprint": bytea(fingerprint), "job_id": job })
+}
+
+/// Bytes, as the database reads them from a text.
+fn bytea(bytes: &[u8]) -> String {
+    format!("\\x{}", hex::encode(bytes))
 }

@@ -143,7 +143,7 @@ async fn migrate(connection: &mut PgConnection) -> Result<(), StoreError> {
     sqlx::migrate!("src/store/migrations").run(connection).await.map_err(|error| match error {
         MigrateError::VersionMissing(version) => {
             let found = u16::try_from(version).unwrap_or(u16::MAX);
-            StoreError::Newer { found, known: 6 }
+            StoreError::Newer { found, known: 7 }
         }
         other => StoreError::Unavailable(format!("the tables cannot be brought up to date: {other}")),
     })

@@ -299,7 +299,7 @@ fn sink_state(record: &str) -> SinkState {
     serde_json::from_str(record).unwrap_or_default()
 }
 
-pub(super) fn put_sink(name: &str, state: &SinkState) -> Result<String, StoreError> {
+fn put_sink(name: &str, state: &SinkState) -> Result<String, StoreError> {
     Ok(format!("SELECT write_sink({}, {}); ", text(&column(name)), text(&row::encode(state)?)))
 }
 

@@ -19,7 +19,7 @@ use crate::{
 const SCHEMA: i16 = 1;
 
 #[derive(Serialize)]
-struct JobRow {
+pub(super) struct JobRow {
     id: Uuid,
     revision: u64,
     schema: i16,
@@ -70,6 +70,13 @@ impl JobRow {
             retry_of: job.retry_of.map(uuid),
             record: encode(job)?,
         })
+    }
+
+    /// Of a job that another store had.
+    pub(super) fn imported(job: &Job, owns_task: bool) -> Result<Self, StoreError> {
+        let row = Self::of(job, Uuid::nil())?;
+        let owned_task = row.task.clone().filter(|_| owns_task);
+        Ok(Self { owned_task, ..row })
     }
 }
 
@@ -295,13 +302,6 @@ impl Writer {
         };
         events.iter().map(sign).collect()
     }
-}
-
-/// The row of a job that another store had, as a document.
-pub(super) fn imported(job: &Job, owns_task: bool) -> Result<String, StoreError> {
-    let mut row = JobRow::of(job, Uuid::nil())?;
-    row.owned_task = row.task.clone().filter(|_| owns_task);
-    document(&row)
 }
 
 /// A document, as an argument of one of the database's functions.

@@ -94,15 +94,27 @@ async fn looking_for_work_reads_the_index_alone_and_nothing_that_is_not_due() {
          FROM jobs j, generate_series(1, 20000) AS n WHERE j.phase = 'queued'",
     );
     base.server.sql(&base.database, "VACUUM ANALYZE jobs");
-    let query = "SELECT due_at FROM jobs WHERE duty = 2 AND calm ORDER BY due_at, id LIMIT 1";
-    let plan = base.server.sql(&base.database, &format!("EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) {query}"));
-    assert!(plan.contains("Index Only Scan using jobs_due") && plan.contains("Heap Fetches: 0"), "{plan}");
-    let due = NOW.0;
-    let query = format!(
-        "SELECT record FROM jobs WHERE duty = 2 AND calm AND due_at <= {due} AND schema <= 1 ORDER BY due_at, id LIMIT 1 \
-         FOR UPDATE SKIP LOCKED"
-    );
-    let plan = base.server.sql(&base.database, &format!("EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) {query}"));
-    assert!(plan.contains("Index Scan using jobs_due") && !plan.contains("Sort"), "{plan}");
-    assert!(!plan.contains("Rows Removed"), "{plan}");
+    // As the store asks; five are due.
+    let (looking, due) = ("SELECT next_due(2::smallint)", NOW.0 + 5);
+    let claiming = format!("SELECT claimable(2::smallint, 1, {due}, 1000, 0, 0)");
+    // A session makes plans of a function anew with each of the first calls, and may keep one after the fifth.
+    for calls in [0, 1_000] {
+        let plans = |query: &str| {
+            let before = format!("{query} FROM generate_series(1, {calls})");
+            base.server.plans(&base.database, &before, query)
+        };
+        let look = plans(looking);
+        assert_eq!(look.contains("duty = $"), calls > 0, "its plan is kept: {look}");
+        let [scans, index_only, unvisited] = ["Scan using", "Index Only Scan using", "Heap Fetches: 0\n"]
+            .map(|scan| look.matches(scan).count());
+        assert_eq!((index_only, unvisited), (scans, scans), "{look}");
+        assert_eq!(look.matches("Index Only Scan using jobs_due").count(), 2, "urgent and calm: {look}");
+        let claim = plans(&claiming);
+        assert_eq!(claim.matches("Index Scan using jobs_due").count(), 2, "urgent and calm: {claim}");
+        assert!(!claim.contains("Sort") && !claim.contains("Rows Removed"), "{claim}");
+        for plan in [look, claim] {
+            assert!(plan.contains("(actual rows=1 loops=1)"), "it found one: {plan}");
+            assert!(!plan.contains("Seq Scan") && !plan.contains("Bitmap"), "{plan}");
+        }
+    }
 }

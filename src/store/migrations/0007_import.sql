@@ -1,0 +1,2 @@
+-- Imports insert many jobs at once.
+DROP FUNCTION import_job;
