@@ -127,17 +127,23 @@ async fn a_server_that_does_not_start_sends_nothing_and_lets_the_store_go() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_token_that_the_provider_quotes_is_not_kept_with_its_answer() {
+async fn a_token_and_a_key_that_the_provider_quotes_are_not_kept_with_its_answer() {
+    const KEY: &str = "aio_0123456789abcdef";
     let slow = Slow::start().await;
     slow.may_answer.add_permits(1);
     let provider = slow.url.clone();
-    let world = World::with(|config| config.upstream.base_url = provider).await;
-    let id = world.submit("a mirror").await;
+    let world = World::with(|config| {
+        config.upstream.base_url = provider;
+        config.upstream.api_key = Some(KEY.into());
+    })
+    .await;
+    let id = world.submit(&format!("a mirror {KEY}")).await;
     world.until(&id, |job| job["phase"] == "awaiting").await;
     let url = world.server().app().callback_url(id.parse().unwrap()).unwrap();
     let token = url.path().rsplit('/').next().unwrap();
     let events = world.get(&format!("/v1/jobs/{id}/events")).await.to_string();
-    assert!(events.contains("a mirror") && events.contains(&format!("/cb/{id}/[redacted]")), "{events}");
+    assert!(events.contains("a mirror [redacted]"), "{events}");
+    assert!(events.contains(&format!("/cb/{id}/[redacted]")), "{events}");
     assert!(!events.contains(token), "{events}");
 }
 

@@ -69,8 +69,9 @@ const BROKEN: usize = 4;
 const ORDERS_A_FAULT: usize = 10;
 /// Orders that are placed and not yet taken, before the next round of faults, in rounds.
 const AHEAD: usize = 2;
-/// Each instance does at least this part of the work, in percent, or nothing is shown.
-const SHARE: usize = 10;
+/// Each instance does at least this part of the work, in percent, or nothing is shown. In a short run one that is away for
+/// long has little more than the orders that come when all is over.
+const SHARE: usize = 2;
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 3)]
 async fn main() -> ExitCode {
@@ -108,12 +109,14 @@ async fn run(rounds: &[Round], jobs: usize, seed: u64, flaw: Option<Flaw>, ends:
         flaw.put_into(&stage);
     }
     let load = Load::start(&stage.site, seed);
+    // Of the orders as many with each round, and as many when all is over.
+    let parts = rounds.len() + 1;
+    let part = |nth| jobs * (nth + 1) / parts - jobs * nth / parts;
     let suffering = async {
         for (nth, round) in rounds.iter().enumerate() {
-            // As many as this round's part of all.
-            load.order(jobs * (nth + 1) / rounds.len() - jobs * nth / rounds.len());
+            load.order(part(nth));
             stage.suffer(round).await;
-            load.keep_up(AHEAD * jobs / rounds.len()).await;
+            load.keep_up(AHEAD * jobs / parts).await;
         }
     };
     tokio::select! {
@@ -122,6 +125,7 @@ async fn run(rounds: &[Round], jobs: usize, seed: u64, flaw: Option<Flaw>, ends:
     }
     stage.site.app.cure();
     stage.start().await;
+    load.order(part(rounds.len()));
     if !load.finish_orders(Duration::from_secs(60)).await {
         report.add(Kind::Unsettled, "an order was never taken");
     }

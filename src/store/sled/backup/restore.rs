@@ -1,6 +1,6 @@
 //! A new store of a backup: the newest snapshot that can be used, and every segment behind it up to the first gap or damage.
 
-use std::{fs::File, io, thread, time::Duration};
+use std::{fs::File, io, thread};
 
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
@@ -26,10 +26,6 @@ use crate::{
         },
     },
 };
-
-/// So often an object is asked for that cannot be read, with so long a pause: it may have been in passing.
-const TRIES: usize = 3;
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// A store that was restored. It starts only by `serve --restored`.
 #[derive(Clone, Debug)]
@@ -117,7 +113,7 @@ fn restore_here(config: &config::Store, target: &Target, from: &str) -> Result<R
                 let report = check(config, None).map_err(|error| error.to_string());
                 return Ok(Restored { snapshot_at, groups, complete_to, missing, passed_over, jobs, report });
             }
-            Err(Fault::Object(why) | Fault::Unread(why)) => {
+            Err(Fault::Object(why)) => {
                 passed_over.push(format!("{}: {why}", catalog::snapshot(generation, begin)));
             }
             Err(Fault::Fatal(error)) => return Err(error),
@@ -128,10 +124,8 @@ fn restore_here(config: &config::Store, target: &Target, from: &str) -> Result<R
 
 /// Why an object is of no use.
 enum Fault {
-    /// Of what is in it, or since it is not there. Another one may do.
+    /// Of what is in it, or since it cannot be read or is not there. Another one may do.
     Object(String),
-    /// Nobody knows what is in it. Another try may do, or another one.
-    Unread(String),
     /// Nothing can be made at all.
     Fatal(RestoreError),
 }
@@ -152,20 +146,9 @@ impl From<FrameError> for Fault {
     }
 }
 
+/// Of an object that could not be read, in as many tries as the bucket's client makes.
 fn unread(error: object_store::Error) -> Fault {
-    Fault::Unread(format!("it cannot be read: {error}"))
-}
-
-/// Reads an object, in more than one try where it takes that.
-async fn patiently<T>(mut read: impl AsyncFnMut() -> Result<T, Fault>) -> Result<T, Fault> {
-    let mut tries = 1;
-    loop {
-        match read().await {
-            Err(Fault::Unread(_)) if tries < TRIES => tries += 1,
-            other => return other,
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
+    Fault::Object(format!("it cannot be read: {error}"))
 }
 
 /// What a store was made of.
@@ -209,15 +192,15 @@ impl<'a> Source<'a> {
         generation: Generation,
         begin: u64,
     ) -> Result<Built, Fault> {
-        let manifest = patiently(async || self.manifest(generation, begin).await).await?;
+        let manifest = self.manifest(generation, begin).await?;
         let db = open::engine_of(config)?;
         let synced = File::open(config.path.join("db"))?;
-        patiently(async || self.rows(&db, &manifest).await).await?;
+        self.rows(&db, &manifest).await?;
         let mut built =
             Built { groups: 0, reached: begin, complete_to: manifest.at, jobs: 0, broken: None, manifest };
         for segment in self.catalog.run(generation, begin) {
-            match patiently(async || self.segment(&db, segment, &mut built).await).await {
-                Err(Fault::Object(why) | Fault::Unread(why)) => {
+            match self.segment(&db, segment, &mut built).await {
+                Err(Fault::Object(why)) => {
                     built.broken = Some(format!("{}: {why}", segment.meta.location));
                     break;
                 }
