@@ -184,9 +184,10 @@ fn sender() -> Client {
     Client::builder().no_proxy().pool_max_idle_per_host(0).timeout(PATIENCE).build().unwrap()
 }
 
-async fn call(sender: &Client, port: u16, path: &str, body: &str) -> reqwest::Result<StatusCode> {
+async fn call(sender: &Client, port: u16, path: &str, body: &str) -> reqwest::Result<(StatusCode, String)> {
     let post = sender.post(format!("http://127.0.0.1:{port}{path}")).body(body.to_owned());
-    post.send().await.map(|answer| answer.status())
+    let answer = post.send().await?;
+    Ok((answer.status(), answer.text().await?))
 }
 
 /// Calls the instances back, one after the other, for as long as anybody wants to know how often that was acknowledged: at
@@ -199,7 +200,7 @@ async fn call_back(ports: [u16; 2], paths: Vec<String>, count: watch::Sender<usi
         let mut turn = n;
         loop {
             match call(&sender, ports[turn % 2], path, &body).await {
-                Ok(status) => break assert_eq!(status, StatusCode::OK, "answered, but not taken"),
+                Ok((status, why)) => break assert_eq!(status, StatusCode::OK, "answered, but not taken: {why}"),
                 Err(_) => (turn, went_on) = (turn + 1, went_on + 1),
             }
         }
@@ -265,7 +266,7 @@ async fn one_that_ends_takes_callbacks_for_as_long_as_its_work_goes_on() {
         tokio::task::yield_now().await;
     }
     let (body, hash) = note(0);
-    assert_eq!(call(&sender(), stage.callback, &path, &body).await.unwrap(), StatusCode::OK);
+    assert_eq!(call(&sender(), stage.callback, &path, &body).await.unwrap().0, StatusCode::OK);
     assert_eq!(ends.has_ended(), None, "it had ended before");
     assert!(ends.ended_within(PATIENCE).await.expect("it ends").success());
     let next = stage.serve("next", free_port()).await;

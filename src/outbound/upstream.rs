@@ -33,7 +33,7 @@ use crate::{
 const MAX_ANSWER: usize = 1024 * 1024;
 
 /// Bytes of the shortest key that is taken for a secret where an answer has the same bytes.
-const MIN_KEY: usize = 16;
+const MIN_KEY: usize = 12;
 
 /// What became of a create call, and the raw answer, if there was one.
 #[derive(Debug)]
