@@ -200,7 +200,9 @@ async fn call_back(ports: [u16; 2], paths: Vec<String>, count: watch::Sender<usi
         let mut turn = n;
         loop {
             match call(&sender, ports[turn % 2], path, &body).await {
-                Ok((status, why)) => break assert_eq!(status, StatusCode::OK, "answered, but not taken: {why}"),
+                Ok((status, why)) => {
+                    break assert_eq!(status, StatusCode::OK, "answered, but not taken: {why}");
+                }
                 Err(_) => (turn, went_on) = (turn + 1, went_on + 1),
             }
         }

@@ -22,6 +22,7 @@ use sqlx::{
     raw_sql,
 };
 use tokio::{
+    runtime::Handle,
     sync::{Semaphore, SemaphorePermit},
     time::timeout,
 };
@@ -99,6 +100,9 @@ impl From<sqlx::Error> for Trouble {
 #[derive(Debug)]
 pub(super) struct Link {
     options: PgConnectOptions,
+    /// Where connections are made, and so where they live: each worker of a listener has a runtime of its own, which ends
+    /// before the store does.
+    runtime: Handle,
     slots: Semaphore,
     idle: Mutex<Vec<PgConnection>>,
     trips: AtomicU64,
@@ -106,9 +110,11 @@ pub(super) struct Link {
 }
 
 impl Link {
+    /// To be called within the runtime that outlives all others.
     pub(super) fn new(options: PgConnectOptions, connections: u32) -> Self {
         Self {
             options,
+            runtime: Handle::current(),
             slots: Semaphore::new(connections as usize),
             idle: Mutex::default(),
             trips: AtomicU64::new(0),
@@ -144,11 +150,16 @@ impl Link {
         let idle = self.idle().pop();
         let connection = match idle {
             Some(connection) => connection,
-            None => timeout(CONNECT, self.options.connect())
-                .await
-                .map_err(|_| Trouble::Lost("the database does not answer".to_owned()))??,
+            None => self.connect().await?,
         };
         Ok(Session { link: self, connection: Some(connection), _slot: slot })
+    }
+
+    async fn connect(&self) -> Result<PgConnection, Trouble> {
+        let options = self.options.clone();
+        let connecting = self.runtime.spawn(async move { timeout(CONNECT, options.connect()).await });
+        let connected = connecting.await.map_err(|ended| Trouble::Lost(ended.to_string()))?;
+        Ok(connected.map_err(|_| Trouble::Lost("the database does not answer".to_owned()))??)
     }
 
     /// Asks once, in a transaction of its own.

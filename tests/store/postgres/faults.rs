@@ -93,6 +93,20 @@ async fn connections_that_were_cut_are_replaced_without_a_word() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_outlives_the_runtime_of_whoever_wanted_it_first() {
+    let base = Base::new();
+    let store = base.instance().await;
+    let worker = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(put(&*store, job(1)));
+    };
+    std::thread::scope(|scope| scope.spawn(worker).join().unwrap());
+    let before = store.round_trips();
+    assert!(store.load(id(1)).await.unwrap().is_some());
+    assert_eq!(store.round_trips() - before, 1, "it was asked twice");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_whose_answer_was_lost_is_known_and_not_made_twice() {
     let base = Base::new();
     let way = Way::to(&base.database).await;
