@@ -2,8 +2,8 @@
 //! Of each file only addresses and certificates are rewritten.
 
 use std::{
-    fs,
-    net::SocketAddr,
+    fs::{self, File},
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -91,7 +91,8 @@ impl Proxy {
     }
 
     fn run(command: &mut Command, dir: TempDir, base: String, trusted: Option<&Certificate>) -> Self {
-        let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let log = File::create(dir.path().join("log")).unwrap();
+        let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let child = quiet.spawn().expect("`tests/run` installs proxies");
         let mut http = Client::builder()
             .no_proxy()
@@ -131,7 +132,10 @@ impl Proxy {
 /// Caddy with a configuration of this site, on loopback alone and without what it keeps elsewhere.
 fn caddy(dir: &Path, options: &str, site: &str) -> Command {
     let file = dir.join("Caddyfile");
-    fs::write(&file, format!("{{\n\tadmin off\n\tdefault_bind 127.0.0.1\n\t{options}\n}}\n{site}")).unwrap();
+    // There is one block of options, and the file begins with it.
+    let (before, after) = site.split_once("\n{\n").expect("it has options of its own");
+    let whole = format!("{before}\n{{\n\tadmin off\n\tdefault_bind 127.0.0.1\n\t{options}\n{after}");
+    fs::write(&file, whole).unwrap();
     let mut command = Command::new("caddy");
     command.args(["run", "--adapter", "caddyfile", "--config"]).arg(file);
     command.env("XDG_DATA_HOME", dir).env("XDG_CONFIG_HOME", dir).env("HOME", dir);
@@ -223,5 +227,18 @@ async fn the_shipped_proxies_hand_on_callbacks_as_they_are_and_nothing_else() {
         let proxy = proxy.ready().await;
         passes_callbacks(&world, &proxy).await;
         passes_nothing_else(&proxy).await;
+    }
+}
+
+/// Also when the server is away: that is an error to a proxy, and most write the whole request of one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_shipped_proxies_write_no_token_and_no_secret_of_a_callback_into_a_log() {
+    let nobody = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+    for proxy in [Proxy::nginx(nobody), Proxy::caddy(nobody), Proxy::caddy_of_compose(nobody)] {
+        let proxy = proxy.ready().await;
+        let callback = proxy.http.post(proxy.url("/cb/job_1/TOKEN")).header("x-webhook-secret", "SECRET");
+        assert_eq!(callback.send().await.unwrap().status(), StatusCode::BAD_GATEWAY);
+        let log = fs::read_to_string(proxy.dir.path().join("log")).unwrap();
+        assert!(!log.contains("TOKEN") && !log.contains("SECRET"), "{log}");
     }
 }
