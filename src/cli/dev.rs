@@ -74,10 +74,8 @@ async fn provider(speed: f64) -> Result<Sandbox, Failure> {
     let failed =
         |error: std::io::Error| Failure::usage(format!("the sandbox provider does not start: {error}"));
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(failed)?;
-    // Another seed each time: the records of an earlier run name tasks of that run's provider.
-    let mut seed = [0; 8];
-    getrandom::fill(&mut seed).map_err(|error| failed(std::io::Error::other(error)))?;
-    sandbox::start(listener, Options { speed, seed: u64::from_be_bytes(seed) }).await.map_err(failed)
+    let options = Options::unlike_any(speed).map_err(failed)?;
+    sandbox::start(listener, options).await.map_err(failed)
 }
 
 /// The usual address, or one with a free port when it is taken.

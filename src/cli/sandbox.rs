@@ -24,9 +24,9 @@ pub(crate) struct Args {
     /// It works so many times faster than real time
     #[arg(long, default_value_t = 20.0)]
     speed: f64,
-    /// Fixes task ids and file contents
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
+    /// Fixes task ids and file contents, which else are others each time
+    #[arg(long)]
+    seed: Option<u64>,
     /// Sign callbacks by this scheme, named as in `[callback] signature`
     #[arg(long, value_name = "SCHEME", requires = "signature_secret_file")]
     signature: Option<Scheme>,
@@ -64,7 +64,11 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<(), Failure> {
         Failure::new(Exit::Usage, format!("the sandbox cannot start on {listen} with speed {speed}: {error}"))
     };
     let listener = TcpListener::bind(listen).map_err(failed)?;
-    let sandbox = sandbox::start(listener, Options { speed, seed }).await.map_err(failed)?;
+    let options = match seed {
+        Some(seed) => Options { speed, seed },
+        None => Options::unlike_any(speed).map_err(failed)?,
+    };
+    let sandbox = sandbox::start(listener, options).await.map_err(failed)?;
     if let Some(signing) = signing {
         sandbox.sign_by(signing);
     }

@@ -43,6 +43,18 @@ pub struct Options {
     pub seed: u64,
 }
 
+impl Options {
+    /// With a seed that no other run has: whoever keeps records of tasks meets no strange ones under their ids.
+    ///
+    /// # Errors
+    /// The system gives no random bytes.
+    pub fn unlike_any(speed: f64) -> io::Result<Self> {
+        let mut seed = [0; 8];
+        getrandom::fill(&mut seed).map_err(io::Error::other)?;
+        Ok(Self { speed, seed: u64::from_be_bytes(seed) })
+    }
+}
+
 /// How callbacks are signed. `Debug` does not show the secret.
 #[derive(Clone, Debug)]
 pub struct Signing {
