@@ -125,10 +125,32 @@ fn is_blank(secret: &SecretString) -> bool {
 #[cfg(unix)]
 fn world_readable(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
-    path.metadata().is_ok_and(|meta| meta.permissions().mode() & 0o004 != 0)
+    path.metadata().is_ok_and(|meta| is_open(path, meta.permissions().mode()))
+}
+
+/// Where containers have their secrets. Nobody else is there to read them, and their modes are made elsewhere.
+#[cfg(unix)]
+const MOUNTED: &str = "/run/secrets";
+
+#[cfg(unix)]
+fn is_open(path: &Path, mode: u32) -> bool {
+    mode & 0o004 != 0 && !path.starts_with(MOUNTED)
 }
 
 #[cfg(not(unix))]
 fn world_readable(_: &Path) -> bool {
     false
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_everybody_can_read_is_open_unless_it_is_mounted_into_a_container() {
+        assert!(is_open(Path::new("/etc/key"), 0o644) && !is_open(Path::new("/etc/key"), 0o640));
+        assert!(
+            !is_open(Path::new("/run/secrets/key"), 0o444) && is_open(Path::new("/run/secretsy/key"), 0o444)
+        );
+    }
 }
