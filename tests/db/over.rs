@@ -25,9 +25,10 @@ use crate::{
     support::{NOW, arrival, claim, id, insertion, job, key},
 };
 
-/// Has the place's configuration name a database.
+/// Has the place's configuration name a database, and a sink that is told of everything.
 fn points_to(place: &Place, database: &Database) {
-    let config = format!("[store]\nurl = \"{}\"\n", database.url.expose_secret());
+    let config =
+        format!("[store]\nurl = \"{}\"\n[sinks.app]\ntype = \"stdout\"\n", database.url.expose_secret());
     fs::write(place.path("reelhook.toml"), config).unwrap();
 }
 
@@ -86,6 +87,7 @@ async fn what_moves_to_a_database_is_all_there_and_goes_on_where_it_stopped() {
     assert!(before.contains("sending|1"), "a claim ends by its lease alone: {before}");
     let moved = everything(&store).await;
     let there = everything(&twin.open()).await;
+    assert_eq!(store.counts().await.unwrap().owed, twin.open().counts().await.unwrap().owed);
     let owed = store.deliveries(DeliveryFilter::default(), None, 200).await.unwrap().items;
     let claimed = owed.iter().find(|delivery| delivery.lease.is_some()).expect("one is being tried");
     // The folder gave these claims back when it was opened, and wrote so at the end of its log.
@@ -123,6 +125,10 @@ async fn an_export_that_is_not_whole_leaves_the_database_empty_and_one_that_is_n
     let store = PostgresStore::open(&database, Clock::manual(NOW.0), Duration::ZERO).await.unwrap();
     assert!(store.claim(claim(Duty::Submit, 9, NOW)).await.unwrap().is_empty(), "nothing is paid for twice");
     assert!(store.bounds().await.unwrap().newest > 1 << 32);
+    let owed = store.deliveries(DeliveryFilter::default(), None, 200).await.unwrap().items;
+    for n in [QUEUED, SENDING] {
+        assert!(owed.iter().any(|owed| owed.job_id == Some(id(n))), "that it is held is told");
+    }
     place.db(&["import", "out"]).assert().code(6).stderr(predicate::str::contains("is not empty"));
     place.db(&["check"]).assert().code(2).stderr(predicate::str::contains("its own tools look after it"));
 }

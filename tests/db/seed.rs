@@ -63,17 +63,32 @@ pub(crate) async fn seed(place: &Place) {
     store.callback(arrival(AWAITING, "second", b"\xff\xfe not text")).await.unwrap();
     store.callback(arrival(STRANGER, "stray", b"{}")).await.unwrap();
     store.keep("callback-secret", b"sesame".to_vec()).await.unwrap();
-    outbox(&store).await;
     silence(&store).await;
+    told(&store).await;
+    outbox(&store).await;
     // Last, so that its lease is not given back.
     step(&store, id(SENDING), &Event::Claimed(Duty::Submit), NOW).await;
     closed(store).await;
 }
 
+/// The next delivery of the only sink that is due.
+fn next() -> DeliveryClaim {
+    let render = Arc::new(|_: &Rendering<'_>| Bytes::from_static(b"{\"type\":\"job.canceled\"}"));
+    DeliveryClaim { lane: "app".into(), max: 1, now: NOW, policy: policy(), render }
+}
+
+/// A delivery that succeeded.
+async fn told(store: &dyn Store) {
+    let claimed = store.claim_deliveries(next()).await.unwrap().remove(0).delivery;
+    let attempt =
+        Attempt { at: NOW, took: 5, answer: Answer::Delivered, code: Some(204), detail: String::new() };
+    let event = DeliveryEvent::Answered(attempt, claimed.lease.unwrap());
+    store.change_delivery(claimed.id, event, NOW, &policy()).await.unwrap().unwrap();
+}
+
 /// A delivery that failed once and is being tried again.
 async fn outbox(store: &dyn Store) {
-    let render = Arc::new(|_: &Rendering<'_>| Bytes::from_static(b"{\"type\":\"job.canceled\"}"));
-    let ask = DeliveryClaim { lane: "app".into(), max: 1, now: NOW, policy: policy(), render };
+    let ask = next();
     let claimed = store.claim_deliveries(ask.clone()).await.unwrap().remove(0).delivery;
     let (answer, detail) = (Answer::Failed { retry_after: None }, "it is away".to_owned());
     let attempt = Attempt { at: NOW, took: 5, answer, code: Some(503), detail };

@@ -17,13 +17,14 @@ use uuid::Uuid;
 use super::{
     link::{Trouble, text},
     open, outbox,
-    row::{self, DeliveryRow, JobRow, Writer, column},
+    restored::hold_unsent,
+    row::{self, DeliveryRow, JobRow, column},
 };
 use crate::{
     config,
-    lifecycle::{Change, Event, Job, Millis, Policy},
+    lifecycle::{Millis, Policy},
     store::{
-        CallbackRecord, Limits, LogEntry, StoreError,
+        CallbackRecord, LogEntry, StoreError,
         transfer::{Damaged, Entry, Header, Imported, JobEntry, LIFT, LogHead, Reader, TransferError},
     },
 };
@@ -53,15 +54,13 @@ pub async fn import(
     let mut import = Import {
         connection,
         batch: Batch::default(),
-        lines: BTreeMap::new(),
+        rows: BTreeMap::new(),
         head: LogHead::default(),
         last: 0,
         owned: HashSet::new(),
-        unsent: Vec::new(),
     };
     import.refuse_what_is_not_empty().await?;
     while let Some(entry) = reader.read()? {
-        *import.lines.entry(table(&entry)).or_default() += 1;
         if !import.take(entry).await? {
             return Err(reader.refuse("it is damaged, there twice, or out of its order"));
         }
@@ -69,89 +68,90 @@ pub async fn import(
     import.finish(header, now, policy).await
 }
 
-/// Where a line becomes a row; `-` where it becomes none of its own.
-const fn table(entry: &Entry) -> &'static str {
-    match entry {
-        Entry::Kept(_) => "kept",
-        Entry::Booked(_) => "ledger",
-        Entry::Event(_) => "events",
-        Entry::Job(_) => "jobs",
-        Entry::Request(_) => "requests",
-        Entry::Callback(_) => "callbacks",
-        Entry::Delivery(_) => "deliveries",
-        Entry::Damaged(_) => "damaged",
-        Entry::Sink(_) => "sinks",
-        Entry::Stray(_) => "strays",
-        Entry::Body(_) | Entry::IdempotencyKey(_) | Entry::Log(_) | Entry::Header(_) | Entry::Trailer(_) => {
-            "-"
+/// What rows become.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rows {
+    /// Rows of a table.
+    Of(&'static str),
+    /// Events, which are numbered already.
+    Events,
+    /// Callbacks that a job has heard of; one of them may be named twice.
+    Heard,
+    /// The bodies of deliveries that were inserted before.
+    Bodies,
+}
+
+impl Rows {
+    /// Takes a document of any number of rows at once: a statement a row costs several times as much.
+    fn insert(self, document: &str) -> String {
+        let (table, set) =
+            (self.table(), format!("jsonb_populate_recordset(NULL::{}, {document})", self.table()));
+        match self {
+            Self::Of(_) => format!("INSERT INTO {table} SELECT * FROM {set}; "),
+            Self::Events => format!(
+                "INSERT INTO events (id, seq, job_id, kind, record) SELECT id, seq, job_id, kind, record FROM {set}; "
+            ),
+            Self::Heard => format!("INSERT INTO heard SELECT * FROM {set} ON CONFLICT DO NOTHING; "),
+            Self::Bodies => {
+                format!("UPDATE deliveries d SET body = b.body FROM {set} AS b WHERE d.id = b.id; ")
+            }
+        }
+    }
+
+    const fn table(self) -> &'static str {
+        match self {
+            Self::Of(table) => table,
+            Self::Events => "events",
+            Self::Heard => "heard",
+            Self::Bodies => "deliveries",
+        }
+    }
+
+    /// What there are as many of as rows were taken; none where two of them may be one.
+    fn count(self) -> Option<String> {
+        match self {
+            Self::Heard => None,
+            Self::Bodies => Some("SELECT count(body) FROM deliveries".to_owned()),
+            Self::Of(_) | Self::Events => Some(format!("SELECT count(*) FROM {}", self.table())),
         }
     }
 }
 
-/// What takes a document of any number of rows: the SQL before it, and after. A statement a row costs several times as much.
-type Taker = (&'static str, &'static str);
-
-const KEPT: Taker = ("INSERT INTO kept SELECT * FROM jsonb_populate_recordset(NULL::kept, ", ")");
-const BOOKED: Taker = ("INSERT INTO ledger SELECT * FROM jsonb_populate_recordset(NULL::ledger, ", ")");
-const EVENT: Taker = (
-    "INSERT INTO events (id, seq, job_id, kind, record) \
-     SELECT id, seq, job_id, kind, record FROM jsonb_populate_recordset(NULL::events, ",
-    ")",
-);
-const JOB: Taker = ("INSERT INTO jobs SELECT * FROM jsonb_populate_recordset(NULL::jobs, ", ")");
-const HEARD: Taker =
-    ("INSERT INTO heard SELECT * FROM jsonb_populate_recordset(NULL::heard, ", ") ON CONFLICT DO NOTHING");
-const REQUEST: Taker = ("INSERT INTO requests SELECT * FROM jsonb_populate_recordset(NULL::requests, ", ")");
-const CALLBACK: Taker =
-    ("INSERT INTO callbacks SELECT * FROM jsonb_populate_recordset(NULL::callbacks, ", ")");
-const STRAY: Taker = ("INSERT INTO strays SELECT * FROM jsonb_populate_recordset(NULL::strays, ", ")");
-const DELIVERY: Taker = ("SELECT owe_deliveries(", ")");
-const BODY: Taker = (
-    "UPDATE deliveries d SET body = b.body FROM jsonb_populate_recordset(NULL::deliveries, ",
-    ") AS b WHERE d.id = b.id",
-);
-const SINK: Taker = ("SELECT write_sink(name, state) FROM jsonb_populate_recordset(NULL::sinks, ", ")");
-const KEY: Taker = ("INSERT INTO keys SELECT * FROM jsonb_populate_recordset(NULL::keys, ", ")");
-const DAMAGED: Taker = ("INSERT INTO damaged SELECT * FROM jsonb_populate_recordset(NULL::damaged, ", ")");
-
-/// Rows that are not sent yet, as JSON, by what takes them.
+/// Rows that are not sent yet, as JSON, in the order in which their kinds came.
 #[derive(Default)]
 struct Batch {
-    rows: Vec<(Taker, String)>,
+    rows: Vec<(Rows, String)>,
     bytes: usize,
 }
 
 impl Batch {
-    fn add(&mut self, taker: Taker, row: &impl Serialize) -> Result<(), StoreError> {
+    fn add(&mut self, kind: Rows, row: &impl Serialize) -> Result<(), StoreError> {
         let row = row::encode(row)?;
         self.bytes += row.len();
-        match self.rows.iter_mut().find(|(of, _)| *of == taker) {
+        match self.rows.iter_mut().find(|(of, _)| *of == kind) {
             Some((_, rows)) => rows.extend([",", &row]),
-            None => self.rows.push((taker, row)),
+            None => self.rows.push((kind, row)),
         }
         Ok(())
     }
 
-    /// Everything, in the order in which its kinds came.
     fn take(&mut self) -> String {
         let Self { rows, .. } = std::mem::take(self);
         let document = |rows| format!("{}::jsonb", text(&format!("[{rows}]")));
-        rows.iter().map(|((before, after), rows)| format!("{before}{}{after}; ", document(rows))).collect()
+        rows.iter().map(|(kind, rows)| kind.insert(&document(rows))).collect()
     }
 }
 
 struct Import {
     connection: PgConnection,
     batch: Batch,
-    /// Lines so far, by the table that they go to.
-    lines: BTreeMap<&'static str, i64>,
+    /// Rows so far.
+    rows: BTreeMap<Rows, i64>,
     head: LogHead,
     /// Number of the last event.
     last: u64,
     /// Tasks that a job owns.
     owned: HashSet<String>,
-    /// Jobs that owe, or were at, a create call.
-    unsent: Vec<Job>,
 }
 
 impl Import {
@@ -182,55 +182,62 @@ impl Import {
         Ok(taken)
     }
 
+    fn add(&mut self, kind: Rows, row: &impl Serialize) -> Result<bool, StoreError> {
+        *self.rows.entry(kind).or_default() += 1;
+        self.batch.add(kind, row)?;
+        Ok(true)
+    }
+
     fn append(&mut self, entry: Entry) -> Result<bool, StoreError> {
-        let (taker, row) = match entry {
+        let (kind, row) = match entry {
             Entry::Log(head) => {
                 self.head = head;
                 return Ok(true);
             }
             Entry::Kept(kept) => {
                 let Some(secret) = kept.secret.bytes() else { return Ok(false) };
-                (KEPT, json!({ "name": kept.name, "value": bytea(&secret) }))
+                (Rows::Of("kept"), json!({ "name": kept.name, "value": bytea(&secret) }))
             }
             Entry::Booked(booked) => {
-                (BOOKED, json!({ "day": booked.day, "slot": 0, "credits": booked.credits }))
+                (Rows::Of("ledger"), json!({ "day": booked.day, "slot": 0, "credits": booked.credits }))
             }
             Entry::Event(entry) => {
                 if entry.seq <= std::mem::replace(&mut self.last, entry.seq) {
                     return Ok(false);
                 }
-                (EVENT, event_row(&entry)?)
+                (Rows::Events, event_row(&entry)?)
             }
             Entry::Job(entry) => return self.job(*entry),
             Entry::Request(request) => {
                 let Some(document) = request.document.bytes() else { return Ok(false) };
-                (REQUEST, json!({ "job_id": row::uuid(request.job_id), "document": bytea(&document) }))
+                (
+                    Rows::Of("requests"),
+                    json!({ "job_id": row::uuid(request.job_id), "document": bytea(&document) }),
+                )
             }
             Entry::Callback(heard) => {
                 let Some(body) = heard.body.bytes() else { return Ok(false) };
-                (CALLBACK, callback_row(&heard.record, &body)?)
+                (Rows::Of("callbacks"), callback_row(&heard.record, &body)?)
             }
             Entry::Stray(stray) => {
                 let (job, delivery) = (row::uuid(stray.job_id), stray.delivery.cast_signed());
-                (STRAY, json!({ "job_id": job, "delivery": delivery, "bytes": stray.bytes }))
+                (Rows::Of("strays"), json!({ "job_id": job, "delivery": delivery, "bytes": stray.bytes }))
             }
-            Entry::Delivery(owed) => {
-                self.batch.add(DELIVERY, &DeliveryRow::of(&owed)?)?;
-                return Ok(true);
-            }
+            Entry::Delivery(owed) => return self.add(Rows::Of("deliveries"), &DeliveryRow::of(&owed)?),
             Entry::Body(sent) => {
                 let Some(body) = sent.body.bytes() else { return Ok(false) };
-                (BODY, json!({ "id": outbox::key(sent.delivery_id), "body": bytea(&body) }))
+                (Rows::Bodies, json!({ "id": outbox::key(sent.delivery_id), "body": bytea(&body) }))
             }
             Entry::Sink(sink) => {
-                (SINK, json!({ "name": column(&sink.name), "state": row::encode(&sink.state)? }))
+                (Rows::Of("sinks"), json!({ "name": column(&sink.name), "state": row::encode(&sink.state)? }))
             }
-            Entry::IdempotencyKey(key) => (KEY, key_row(&key.hash, &key.fingerprint, row::uuid(key.job_id))),
+            Entry::IdempotencyKey(key) => {
+                (Rows::Of("keys"), key_row(&key.hash, &key.fingerprint, row::uuid(key.job_id)))
+            }
             Entry::Damaged(damaged) => return self.damaged(&damaged),
             Entry::Header(_) | Entry::Trailer(_) => return Ok(false),
         };
-        self.batch.add(taker, &row)?;
-        Ok(true)
+        self.add(kind, &row)
     }
 
     fn job(&mut self, entry: JobEntry) -> Result<bool, StoreError> {
@@ -241,15 +248,11 @@ impl Import {
         // The first that names a task has it.
         let owned = job.task.as_ref().filter(|_| owns_task);
         let owns = owned.is_some_and(|task| self.owned.insert(column(&task.id.0)));
-        self.batch.add(JOB, &JobRow::imported(&job, owns)?)?;
         for delivery in seen {
             let (job, delivery) = (row::uuid(job.id), delivery.cast_signed());
-            self.batch.add(HEARD, &json!({ "job_id": job, "delivery": delivery }))?;
+            self.add(Rows::Heard, &json!({ "job_id": job, "delivery": delivery }))?;
         }
-        if matches!(job.phase_name(), "queued" | "sending") {
-            self.unsent.push(job);
-        }
-        Ok(true)
+        self.add(Rows::Of("jobs"), &JobRow::imported(&job, owns)?)
     }
 
     /// Keeps a damaged value where nothing looks for it but the check for a job that must not be made twice. A key that is
@@ -257,56 +260,51 @@ impl Import {
     fn damaged(&mut self, damaged: &Damaged) -> Result<bool, StoreError> {
         let Damaged { job_id, key, .. } = damaged;
         let job = job_id.map_or(Uuid::nil(), row::uuid);
-        self.batch.add(DAMAGED, &json!({ "job_id": job, "value": row::encode(damaged)? }))?;
         if let Some((&IDEMPOTENCY, hash)) = key.split_first()
             && hash.len() == 16
         {
-            self.batch.add(KEY, &key_row(hash, &[0; 32], Uuid::nil()))?;
+            self.add(Rows::Of("keys"), &key_row(hash, &[0; 32], Uuid::nil()))?;
         }
-        Ok(true)
+        self.add(Rows::Of("damaged"), &json!({ "job_id": job, "value": row::encode(damaged)? }))
     }
 
-    /// Holds what may have been sent since, sets the sums and the end of the log, counts what is there, and commits.
+    /// Counts what is there, sets the sums and the end of the log, holds what may have been sent since, and commits.
     async fn finish(
         mut self,
         header: Header,
         now: Millis,
         policy: &Policy,
     ) -> Result<Imported, TransferError> {
+        let rest = self.batch.take();
+        self.send(rest).await?;
+        let jobs = self.verify().await?;
         let lift = if header.moved { 0 } else { LIFT };
         let newest = self.head.newest.max(self.last).saturating_add(lift);
-        let mut sql = self.batch.take();
-        sql.push_str(&format!("UPDATE log_head SET newest = {newest}; SELECT count_all(); "));
-        let unsent = std::mem::take(&mut self.unsent);
-        let restored: Vec<Change> = match header.moved {
-            true => Vec::new(),
-            false => unsent.iter().filter_map(|job| job.step(&Event::Restored, now, policy)).collect(),
+        self.send(format!("UPDATE log_head SET newest = {newest}; SELECT count_all()")).await?;
+        let held = match header.moved {
+            true => 0,
+            false => hold_unsent(&mut self.connection, "import", now, policy).await?,
         };
-        let writer = Writer { instance: "import".to_owned() };
-        for change in &restored {
-            let document = writer.change(change, Limits::default(), Uuid::now_v7())?;
-            sql.push_str(&format!("SELECT replace_job({document}); "));
-        }
-        self.send(sql).await?;
-        let jobs = self.verify(restored.iter().map(|change| change.events.len()).sum()).await?;
         self.send("COMMIT".to_owned()).await?;
         self.connection.close().await.map_err(Trouble::from).map_err(StoreError::from)?;
-        Ok(Imported { header, jobs, held: restored.len() as u64 })
+        Ok(Imported { header, jobs, held })
     }
 
-    /// Holds the rows against the lines; the number of jobs. `own` events were written by the import itself.
-    async fn verify(&mut self, own: usize) -> Result<u64, TransferError> {
-        let lines = std::mem::take(&mut self.lines);
-        for (table, lines) in lines.iter().filter(|(table, _)| **table != "-") {
-            let rows = self.send(format!("SELECT count(*) FROM {table}")).await?;
+    /// Holds what is there against what was read; the number of jobs.
+    async fn verify(&mut self) -> Result<u64, TransferError> {
+        let mut jobs = 0;
+        for (kind, wanted) in std::mem::take(&mut self.rows) {
+            let Some(count) = kind.count() else { continue };
+            let rows = self.send(count).await?;
             let found = rows.first().map(|row| row.try_get::<i64, _>(0)).transpose();
-            let found = found.map_err(Trouble::from).map_err(StoreError::from)?.unwrap_or(0);
-            let own = if *table == "events" { i64::try_from(own).unwrap_or(0) } else { 0 };
-            if found != lines + own {
+            if found.map_err(Trouble::from).map_err(StoreError::from)? != Some(wanted) {
                 return Err(TransferError::NotWhole("not every line became a row of the database"));
             }
+            if kind == Rows::Of("jobs") {
+                jobs = wanted.unsigned_abs();
+            }
         }
-        Ok(lines.get("jobs").copied().unwrap_or(0).unsigned_abs())
+        Ok(jobs)
     }
 }
 

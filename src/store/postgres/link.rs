@@ -26,6 +26,7 @@ use tokio::{
     sync::{Semaphore, SemaphorePermit},
     time::timeout,
 };
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::store::StoreError;
 
@@ -157,7 +158,9 @@ impl Link {
 
     async fn connect(&self) -> Result<PgConnection, Trouble> {
         let options = self.options.clone();
-        let connecting = self.runtime.spawn(async move { timeout(CONNECT, options.connect()).await });
+        let connecting = async move { timeout(CONNECT, options.connect()).await };
+        // Whoever stops waiting has no slot any more.
+        let connecting = AbortOnDropHandle::new(self.runtime.spawn(connecting));
         let connected = connecting.await.map_err(|ended| Trouble::Lost(ended.to_string()))?;
         Ok(connected.map_err(|_| Trouble::Lost("the database does not answer".to_owned()))??)
     }

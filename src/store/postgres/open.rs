@@ -5,7 +5,7 @@ use std::{str::FromStr, sync::Arc, time::Duration};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{
     ConnectOptions as _, Connection as _, Row as _,
-    migrate::MigrateError,
+    migrate::{MigrateError, Migrator},
     postgres::{PgConnectOptions, PgConnection},
     raw_sql,
 };
@@ -23,6 +23,8 @@ use super::{
     row::Writer,
 };
 use crate::{clock::Clock, config, store::StoreError};
+
+static MIGRATOR: Migrator = sqlx::migrate!("src/store/migrations");
 
 /// Longest wait for the database at the start; migrations of another instance included.
 const START: Duration = Duration::from_secs(60);
@@ -140,10 +142,11 @@ pub async fn probe(config: &config::Database) -> Result<(), StoreError> {
 
 /// Instances that start at the same time wait for each other here.
 async fn migrate(connection: &mut PgConnection) -> Result<(), StoreError> {
-    sqlx::migrate!("src/store/migrations").run(connection).await.map_err(|error| match error {
+    MIGRATOR.run(connection).await.map_err(|error| match error {
         MigrateError::VersionMissing(version) => {
-            let found = u16::try_from(version).unwrap_or(u16::MAX);
-            StoreError::Newer { found, known: 7 }
+            let number = |version| u16::try_from(version).unwrap_or(u16::MAX);
+            let known = MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or(0);
+            StoreError::Newer { found: number(version), known: number(known) }
         }
         other => StoreError::Unavailable(format!("the tables cannot be brought up to date: {other}")),
     })

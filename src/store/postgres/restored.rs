@@ -30,34 +30,43 @@ pub async fn restored(config: &config::Database, policy: &Policy) -> Result<Rest
     open::prepare(&options).await?;
     let mut connection = options.connect().await.map_err(Trouble::from)?;
     let now = alone(&mut connection).await?;
-    let mut restored = Restored { held: 0, events_after: 0 };
-    let mut after = Uuid::nil();
+    let held = hold_unsent(&mut connection, &config.instance, now, policy).await?;
+    let lifted = format!("UPDATE log_head SET newest = newest + {LIFT} RETURNING newest");
+    let rows = ask(&mut connection, lifted).await?;
+    let newest =
+        rows.first().map(|row| row.try_get::<i64, _>("newest")).transpose().map_err(Trouble::from)?;
+    ask(&mut connection, "COMMIT".to_owned()).await?;
+    connection.close().await.map_err(Trouble::from)?;
+    Ok(Restored { held, events_after: newest.unwrap_or_default().cast_unsigned() })
+}
+
+/// Holds what may have been sent since; how many jobs that are. Within a transaction.
+pub(super) async fn hold_unsent(
+    connection: &mut PgConnection,
+    instance: &str,
+    now: Millis,
+    policy: &Policy,
+) -> Result<u64, StoreError> {
+    let writer = Writer { instance: instance.to_owned() };
+    let (mut held, mut after) = (0, Uuid::nil());
     loop {
         let sql = format!(
             "SELECT id, record FROM jobs WHERE phase IN ('queued', 'sending') AND schema <= 1 AND id > '{after}' \
              ORDER BY id LIMIT {BATCH}"
         );
-        let rows = ask(&mut connection, sql).await?;
-        let Some(last) = rows.last() else { break };
+        let rows = ask(connection, sql).await?;
+        let Some(last) = rows.last() else { return Ok(held) };
         after = last.try_get("id").map_err(Trouble::from)?;
         let records = rows.iter().map(|row| row.try_get("record")).collect::<Result<Vec<_>, _>>();
-        let (writer, mut sql) = (Writer { instance: config.instance.clone() }, String::new());
+        let mut sql = String::new();
         for job in claim::readable(&records.map_err(Trouble::from)?) {
             let Some(change) = job.step(&Event::Restored, now, policy) else { continue };
             let document = writer.change(&change, Limits::default(), Uuid::now_v7())?;
             sql.push_str(&format!("SELECT replace_job({document}); "));
-            restored.held += 1;
+            held += 1;
         }
-        ask(&mut connection, sql).await?;
+        ask(connection, sql).await?;
     }
-    let lifted = format!("UPDATE log_head SET newest = newest + {LIFT} RETURNING newest");
-    let rows = ask(&mut connection, lifted).await?;
-    let newest =
-        rows.first().map(|row| row.try_get::<i64, _>("newest")).transpose().map_err(Trouble::from)?;
-    restored.events_after = newest.unwrap_or_default().cast_unsigned();
-    ask(&mut connection, "COMMIT".to_owned()).await?;
-    connection.close().await.map_err(Trouble::from)?;
-    Ok(restored)
 }
 
 /// Begins, if no instance runs; each holds a lock as long as it listens. What begins meanwhile claims nothing.
