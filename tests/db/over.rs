@@ -132,3 +132,20 @@ async fn an_export_that_is_not_whole_leaves_the_database_empty_and_one_that_is_n
     place.db(&["import", "out"]).assert().code(6).stderr(predicate::str::contains("is not empty"));
     place.db(&["check"]).assert().code(2).stderr(predicate::str::contains("its own tools look after it"));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_idempotency_key_is_refused_by_a_database_too() {
+    let (place, server) = (Place::new(), Server::start());
+    seed(&place).await;
+    place.tamper(|tree| crate::place::flip(tree, &crate::place::first(tree, b'i')));
+    place.db(&["export", "out"]).output().unwrap();
+    let database = server.database();
+    points_to(&place, &database);
+    place.db(&["import", "out"]).assert().success();
+    let store = PostgresStore::open(&database, Clock::manual(NOW.0), Duration::ZERO).await.unwrap();
+    let again = Insert { key: Some(key("web", "order-1", 1)), ..insertion(job(50)) };
+    assert!(
+        matches!(store.insert(again).await, Ok(Inserted::KeyReused(_)) | Err(_)),
+        "it would be paid for twice"
+    );
+}
