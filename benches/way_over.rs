@@ -1,5 +1,5 @@
 //! The downtime of a move from the embedded store to PostgreSQL: check, export, import and start, with jobs that have ended and
-//! left all that a life leaves; and the import as a share of what `psql` takes to restore the same tables of a dump.
+//! left their events and a callback each; and the import as a share of what `psql` takes to restore the same tables of a dump.
 //! `cargo bench --bench way_over`; WAY_OVER_JOBS=10000 for fewer.
 
 #[path = "../tests/support/postgres.rs"]

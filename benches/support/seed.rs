@@ -39,7 +39,7 @@ pub(crate) fn fetching(site: &Site, links: &[String]) -> anyhow::Result<Vec<JobI
     })
 }
 
-/// Makes jobs that have ended, with all that is left of a life: a callback, and each event of the log.
+/// Makes jobs that have ended, each with a callback and the events of a life.
 pub(crate) fn ended(site: &Site, count: usize) -> anyhow::Result<()> {
     let policy = Arc::new(policy());
     let store = SledStore::open(&site.config()?.store, now()?, &policy)?;
