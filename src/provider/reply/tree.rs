@@ -26,6 +26,7 @@ pub(super) enum Tree {
 impl Tree {
     /// Reads any bytes. Broken UTF-8 and lone surrogates become U+FFFD, so that a mangled prompt hides no task id.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        // Of whole UTF-8, which nearly every reply is, `from_utf8` makes sure ten times as fast.
         let text = std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed);
         let text = text.trim_start_matches('\u{feff}');
         at_once(text).or_else(|_| exactly(text))
