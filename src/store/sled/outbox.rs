@@ -241,7 +241,7 @@ pub(super) fn log_once(
     if let Some(logged) = write::kept(txn, name)? {
         return Ok(logged == id);
     }
-    write::keep(txn, name, id.to_vec())?;
+    txn.put_new(&keys::kept(name), id);
     log_owing(txn, event, owed)?;
     Ok(true)
 }
