@@ -147,6 +147,15 @@ async fn a_token_and_a_key_that_the_provider_quotes_are_not_kept_with_its_answer
     assert!(!events.contains(token), "{events}");
 }
 
+/// As for the sandbox, which takes any word; all its links have this one in them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_word_that_was_given_for_a_key_is_left_alone_in_a_link() {
+    let world = World::with(|config| config.upstream.api_key = Some("127.0.0.1".into())).await;
+    let id = world.submit("a short word").await;
+    let job = world.ended(&id).await;
+    assert_eq!(job["status"], "succeeded", "{job:#}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_held_job_is_not_sent_again_over_the_budget() {
     let slow = Slow::start().await;
