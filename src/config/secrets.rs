@@ -125,16 +125,31 @@ fn is_blank(secret: &SecretString) -> bool {
 #[cfg(unix)]
 fn world_readable(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
-    path.metadata().is_ok_and(|meta| is_open(path, meta.permissions().mode()))
+    path.metadata().is_ok_and(|meta| meta.permissions().mode() & 0o004 != 0) && !is_handed_over(path)
 }
 
-/// Where containers have their secrets. Nobody else is there to read them, and their modes are made elsewhere.
-#[cfg(unix)]
-const MOUNTED: &str = "/run/secrets";
+/// Where containers find their secrets.
+#[cfg(target_os = "linux")]
+const HANDED_OVER: &str = "/run/secrets";
 
-#[cfg(unix)]
-fn is_open(path: &Path, mode: u32) -> bool {
-    mode & 0o004 != 0 && !path.starts_with(MOUNTED)
+/// Whether a container was handed this file, as Docker and Podman do: by a mount of its own. Nobody else is there to read it,
+/// and its modes are made elsewhere. On a host a file below that folder is one like any other.
+#[cfg(target_os = "linux")]
+fn is_handed_over(path: &Path) -> bool {
+    path.starts_with(HANDED_OVER) && is_mount(path)
+}
+
+/// Whether something is mounted right here; not known before Linux 5.8.
+#[cfg(target_os = "linux")]
+fn is_mount(path: &Path) -> bool {
+    use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+    statx(CWD, path, AtFlags::empty(), StatxFlags::empty())
+        .is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+}
+
+#[cfg(all(unix, not(target_os = "linux")))]
+fn is_handed_over(_: &Path) -> bool {
+    false
 }
 
 #[cfg(not(unix))]
@@ -142,15 +157,24 @@ fn world_readable(_: &Path) -> bool {
     false
 }
 
-#[cfg(all(test, unix))]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt};
+
     use super::*;
 
     #[test]
-    fn what_everybody_can_read_is_open_unless_it_is_mounted_into_a_container() {
-        assert!(is_open(Path::new("/etc/key"), 0o644) && !is_open(Path::new("/etc/key"), 0o640));
-        assert!(
-            !is_open(Path::new("/run/secrets/key"), 0o444) && is_open(Path::new("/run/secretsy/key"), 0o444)
-        );
+    fn what_everybody_can_read_is_open_unless_a_container_was_handed_it_by_a_mount() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = folder.path().join("key");
+        fs::write(&key, "key").unwrap();
+        for (mode, open) in [(0o644, true), (0o640, false)] {
+            fs::set_permissions(&key, fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(world_readable(&key), open);
+        }
+        assert!(!is_mount(&key) && !is_mount(folder.path()), "lies in a mount, and is none");
+        assert!(is_mount(Path::new("/proc")));
+        assert!(!is_handed_over(Path::new("/proc")), "not where secrets are");
+        assert!(!is_handed_over(&Path::new(HANDED_OVER).join("no such key")));
     }
 }
