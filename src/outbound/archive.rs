@@ -31,7 +31,7 @@ use url::Url;
 pub(crate) use self::upload::suffix;
 use self::{bucket::Bucket, local::Local};
 pub use self::{
-    bucket::State,
+    bucket::{Fault, State},
     error::ArchiveError,
     probe::{Unfit, probe_bucket},
 };

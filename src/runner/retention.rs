@@ -11,7 +11,7 @@ use std::{
 };
 
 use serde::Serialize;
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 
 use self::work::Work;
 use super::Runner;
@@ -165,9 +165,6 @@ impl Retainer {
         for Removal { kind, count, bytes, .. } in removed {
             info!(kind = kind.name(), count, bytes, "removed what was past its time");
         }
-        if let Err(error) = self.release_names().await {
-            debug!(%error, "names of the bucket stay reserved for files that will not come");
-        }
         Ok(round)
     }
 
@@ -190,11 +187,13 @@ impl Retainer {
         });
         let round = Round { removals: removals.into(), more: false };
         let mut work = Work { retainer: self, now, dry_run, until, round };
-        // Jobs last: they need the archive, and its trouble is no reason to keep the rest.
+        // Jobs last: they need the archive, and its trouble is no reason to keep the rest. The names that are reserved for
+        // them go before, since only a job's record tells that nobody needs them any more.
         work.sweep(Kind::Events, Litter::Events).await?;
         work.sweep(Kind::Callbacks, Litter::Callbacks).await?;
         work.sweep(Kind::Bodies, Litter::Bodies).await?;
         work.sweep(Kind::Deliveries, Litter::Deliveries).await?;
+        work.names().await?;
         work.jobs().await?;
         Ok(work.round)
     }
@@ -226,26 +225,6 @@ impl Retainer {
             }
         }
         Ok(true)
-    }
-
-    /// Ends what copies that came to no end have reserved in the bucket: a job that has ended stores nothing more. One that
-    /// this store does not know may be another's.
-    async fn release_names(&self) -> Result<(), RetentionError> {
-        let mut done = Vec::new();
-        for name in self.archive.reserved().await? {
-            if let Some(id) = named_in(&name)
-                && self.app.store().load(id).await?.is_some_and(|job| job.outcome().is_some())
-            {
-                done.push(name);
-            }
-        }
-        if !done.is_empty() {
-            self.app.store().barrier().await?;
-        }
-        for name in done {
-            self.archive.release(&name).await?;
-        }
-        Ok(())
     }
 
     fn bare_to(&self) -> u128 {

@@ -6,11 +6,13 @@ use bytes::Bytes;
 use file_server::{FileServer, Reply};
 use reelhook::{
     config::{self, Config},
+    lifecycle::JobId,
     outbound::{
         archive::Archive,
         download::{Downloader, Order, Stored},
         egress::Guard,
     },
+    runner::Retainer,
 };
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -123,6 +125,60 @@ async fn a_name_stays_reserved_no_longer_than_until_its_job_has_ended() {
     let mut kept = [&names[0], &names[3], &names[4]].map(reservation);
     kept.sort();
     assert_eq!(keys(&client).await, kept);
+}
+
+/// The damaged one comes first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_are_given_back_before_their_job_is_forgotten_and_past_one_whose_record_is_damaged() {
+    let server = Seaweed::start().await;
+    let (bucket, client) = (server.settings(Serve::Proxy), server.client());
+    let mut world = World::idle(|config| {
+        config.storage.bucket = Some(bucket);
+        config.retention.jobs = Some(Duration::from_millis(1));
+    })
+    .await;
+    let mut jobs = Vec::new();
+    for _ in 0..3 {
+        let id = world.submit("a ferry that nobody waits for").await;
+        world.post(&format!("/v1/jobs/{id}/cancel"), &serde_json::json!({})).await;
+        client.put(&reserved_for(&id), "0".repeat(64).into()).await.unwrap();
+        jobs.push(id);
+    }
+    world.stop_server().await;
+    damage(&world.config.store, &jobs[0]);
+    world.start_server().await;
+
+    let app = Arc::clone(world.server().app());
+    let archive = Arc::new(Archive::open(&app.config().storage).await.unwrap());
+    let cut = Retainer::new(app, archive).round(Some(Duration::ZERO)).await.unwrap();
+    assert!(cut.more, "{cut:?}");
+    assert_eq!(keys(&client).await.len(), 3, "its time was over at once");
+    let round = world.post("/v1/retention", &serde_json::json!({})).await;
+    assert_eq!(round["more"], false, "{round:#}");
+    assert_eq!(
+        world.get("/v1/jobs").await["data"],
+        serde_json::json!([]),
+        "all that can be read are forgotten"
+    );
+    assert_eq!(keys(&client).await, [reserved_for(&jobs[0]).to_string()]);
+}
+
+fn reserved_for(job: &str) -> Key {
+    Key::from(format!("team/one/.reelhook/names/{job}.mp4"))
+}
+
+/// Changes a bit in the middle of a job's record.
+fn damage(store: &config::Store, job: &str) {
+    let db = sled::Config::new().path(&store.path).mode(sled::Mode::LowSpace).open().unwrap();
+    let key = [b"j", job.parse::<JobId>().unwrap().as_bytes().as_slice()].concat();
+    let mut record = db.get(&key).unwrap().unwrap().to_vec();
+    let middle = record.len() / 2;
+    record[middle] ^= 4;
+    db.insert(key, record).unwrap();
+    db.flush().unwrap();
+    drop(db);
+    // The last of its threads may let go of its files later.
+    std::fs::File::open(store.path.join("db")).unwrap().lock().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

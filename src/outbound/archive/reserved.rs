@@ -51,7 +51,7 @@ impl Bucket {
     /// Ends a reservation, once something has the name or nothing ever will. One that stays behind does no harm.
     pub(super) async fn release(&self, location: &Path) {
         if let Err(error) = self.store.delete(&place(location)).await {
-            tracing::debug!(%location, %error, "the reservation of a file's name stays behind");
+            tracing::warn!(%location, %error, "the reservation of a file's name stays behind for now");
         }
     }
 }

@@ -2,13 +2,19 @@
 
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use metrics::counter;
+use tracing::{debug, warn};
 
-use super::{Kind, Retainer, RetentionError, Round};
+use super::{Kind, Retainer, RetentionError, Round, named_in};
 use crate::{
     lifecycle::{Event, Job, JobId, Millis, Past, cutoff},
+    outbound::archive::{ArchiveError, Fault},
     store::{Litter, StoreError, Sweep, Swept},
 };
+
+/// Reservations that are ended at a time.
+const NAMES: usize = 16;
 
 /// A round under way.
 pub(super) struct Work<'a> {
@@ -56,6 +62,56 @@ impl Work<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Ends what copies that came to no end have reserved in the bucket: a job that has ended stores nothing more. That the
+    /// names cannot be listed keeps nothing else from going.
+    pub(super) async fn names(&mut self) -> Result<(), RetentionError> {
+        if self.dry_run || self.is_over() {
+            return Ok(());
+        }
+        let retainer = self.retainer;
+        let names = match retainer.archive.reserved().await {
+            Ok(names) => names,
+            // Nothing else needs the right to list, so it may be withheld on purpose.
+            Err(error @ ArchiveError::Bucket(Fault::Denied(_))) => {
+                debug!(%error, "names of the bucket stay reserved for files that will not come");
+                return Ok(());
+            }
+            Err(error) => {
+                warn!(%error, "the names that are reserved in the bucket could not be listed; the next round goes on");
+                return Ok(());
+            }
+        };
+        for names in names.chunks(NAMES) {
+            if self.is_over() {
+                break;
+            }
+            let mut done = Vec::new();
+            for name in names {
+                if self.is_done_with(name).await? {
+                    done.push(name);
+                }
+            }
+            if !done.is_empty() {
+                retainer.app.store().barrier().await?;
+            }
+            try_join_all(done.into_iter().map(|name| retainer.archive.release(name))).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether the job in whose name this is has ended. One that this store does not know may be another's.
+    async fn is_done_with(&self, name: &str) -> Result<bool, StoreError> {
+        let Some(id) = named_in(name) else { return Ok(false) };
+        match self.retainer.app.store().load(id).await {
+            Ok(job) => Ok(job.is_some_and(|job| job.outcome().is_some())),
+            Err(error @ StoreError::Damaged(_)) => {
+                warn!(name, %error, "the name stays reserved in the bucket, for nobody knows whether its job has ended");
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     pub(super) async fn jobs(&mut self) -> Result<(), RetentionError> {
