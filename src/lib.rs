@@ -29,6 +29,7 @@ pub mod lifecycle;
 pub mod live;
 pub mod outbound;
 pub mod provider;
+pub mod refusal;
 pub mod runner;
 pub mod sandbox;
 pub mod server;

@@ -1,7 +1,6 @@
 //! A bucket of an object store: whether it answers, reading and signing. Nothing but [`Bucket::put`] overwrites.
 
 use std::{
-    error::Error,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -17,7 +16,10 @@ use super::{
     cloud::{Connection, Signer},
     parse,
 };
-use crate::config::{self, Serve};
+use crate::{
+    config::{self, Serve},
+    refusal::reason,
+};
 
 /// How long a look at the bucket counts, where it answered; it costs a request.
 const FRESH: Duration = Duration::from_secs(30);
@@ -30,9 +32,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// No signature is good for longer (AWS, `X-Amz-Expires`; GCS has the same bound).
 const LONGEST_SIGNED: Duration = Duration::from_secs(7 * 86_400);
-
-/// Of a reason that others gave, so much is told.
-const MAX_REASON: usize = 200;
 
 /// Why a bucket takes or gives nothing. Nothing is lost: who wants to store in it waits and tries again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -80,31 +79,6 @@ impl Fault {
 /// Whether nothing was written since something has the name already.
 pub(super) const fn is_taken(error: &object_store::Error) -> bool {
     matches!(error, object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. })
-}
-
-/// Whether the service itself said no and would again. What passes is none: 5xx but for "not implemented", too many
-/// requests, no answer.
-pub(super) fn is_refusal(error: &object_store::Error) -> bool {
-    // The library's own errors name some of these answers, and tell the status of the others in this text alone.
-    let text = bottom(error);
-    let status = text.strip_prefix("Server returned non-2xx status code: ").and_then(|rest| rest.get(..3));
-    matches!(status.and_then(|status| status.parse().ok()), Some(400..=407 | 409..=428 | 430..=499 | 501))
-}
-
-/// The word that the service has for it, or what lies at the bottom: what is between repeats URLs and bodies.
-pub(super) fn reason(error: &object_store::Error) -> String {
-    let text = bottom(error);
-    let code = text.split_once("<Code>").and_then(|(_, rest)| Some(rest.split_once("</Code>")?.0));
-    code.unwrap_or(&text).chars().take(MAX_REASON).collect()
-}
-
-/// What is said at the bottom of an error.
-fn bottom(error: &object_store::Error) -> String {
-    let mut bottom: &dyn Error = error;
-    while let Some(source) = bottom.source() {
-        bottom = source;
-    }
-    bottom.to_string()
 }
 
 /// How a bucket does.

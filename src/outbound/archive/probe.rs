@@ -7,10 +7,13 @@ use uuid::Uuid;
 
 use super::{
     Archive, ArchiveError, HIDDEN, Whole,
-    bucket::{Bucket, Fault, is_refusal, is_taken, reason},
+    bucket::{Bucket, Fault, is_taken},
     parse,
 };
-use crate::config;
+use crate::{
+    config,
+    refusal::{is_refusal, reason},
+};
 
 /// Why an archive is not fit to keep videos.
 #[derive(Debug, thiserror::Error)]

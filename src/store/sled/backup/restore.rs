@@ -17,6 +17,7 @@ use super::{
 use crate::{
     config,
     lifecycle::Millis,
+    refusal::is_refusal,
     store::{
         StoreError,
         sled::{
@@ -67,6 +68,12 @@ pub enum RestoreError {
     /// The target.
     #[error("the backup cannot be read: {0}; nothing was made of it, try again")]
     Target(#[from] object_store::Error),
+    /// An object, for a reason that may pass.
+    #[error(
+        "the backup cannot be read: {0}; nothing was made of it, try again. An object that stays so is done without once it \
+         is moved away: then what it held is missing"
+    )]
+    Unread(object_store::Error),
     /// It is not one.
     #[error("there is no backup there: {0}")]
     NoBackup(String),
@@ -113,10 +120,10 @@ fn restore_here(config: &config::Store, target: &Target, from: &str) -> Result<R
                 let report = check(config, None).map_err(|error| error.to_string());
                 return Ok(Restored { snapshot_at, groups, complete_to, missing, passed_over, jobs, report });
             }
-            Err(Fault::Object(why)) => {
+            Err(fault) => {
+                let why = runtime.block_on(source.own_fault(fault))?;
                 passed_over.push(format!("{}: {why}", catalog::snapshot(generation, begin)));
             }
-            Err(Fault::Fatal(error)) => return Err(error),
         }
     }
     Err(RestoreError::NothingWhole(passed_over))
@@ -124,8 +131,10 @@ fn restore_here(config: &config::Store, target: &Target, from: &str) -> Result<R
 
 /// Why an object is of no use.
 enum Fault {
-    /// Of what is in it, or since it cannot be read or is not there. Another one may do.
+    /// Of what is in it, or since it is not there or can never be read. Another one may do.
     Object(String),
+    /// It could not be read, in as many tries as the bucket's client makes.
+    Unread(object_store::Error),
     /// Nothing can be made at all.
     Fatal(RestoreError),
 }
@@ -139,16 +148,11 @@ impl<E: Into<RestoreError>> From<E> for Fault {
 impl From<FrameError> for Fault {
     fn from(error: FrameError) -> Self {
         match error {
-            FrameError::Unread(error) => unread(error),
+            FrameError::Unread(error) => Self::Unread(error),
             FrameError::Newer(format) => Self::Fatal(RestoreError::Newer(format)),
             damage => Self::Object(damage.to_string()),
         }
     }
-}
-
-/// Of an object that could not be read, in as many tries as the bucket's client makes.
-fn unread(error: object_store::Error) -> Fault {
-    Fault::Object(format!("it cannot be read: {error}"))
 }
 
 /// What a store was made of.
@@ -199,12 +203,10 @@ impl<'a> Source<'a> {
         let mut built =
             Built { groups: 0, reached: begin, complete_to: manifest.at, jobs: 0, broken: None, manifest };
         for segment in self.catalog.run(generation, begin) {
-            match self.segment(&db, segment, &mut built).await {
-                Err(Fault::Object(why)) => {
-                    built.broken = Some(format!("{}: {why}", segment.meta.location));
-                    break;
-                }
-                applied => applied?,
+            if let Err(fault) = self.segment(&db, segment, &mut built).await {
+                let why = self.own_fault(fault).await?;
+                built.broken = Some(format!("{}: {why}", segment.meta.location));
+                break;
             }
         }
         if built.reached < built.manifest.end {
@@ -219,8 +221,8 @@ impl<'a> Source<'a> {
     }
 
     async fn manifest(&self, generation: Generation, begin: u64) -> Result<Manifest, Fault> {
-        let found = self.target.get(&catalog::manifest(generation, begin)).await.map_err(unread)?;
-        let manifest = found.bytes().await.map_err(unread)?;
+        let found = self.target.get(&catalog::manifest(generation, begin)).await.map_err(Fault::Unread)?;
+        let manifest = found.bytes().await.map_err(Fault::Unread)?;
         let manifest: Manifest = serde_json::from_slice(&manifest)
             .map_err(|error| Fault::Object(format!("its manifest is damaged: {error}")))?;
         if manifest.format > FORMAT {
@@ -274,15 +276,35 @@ impl<'a> Source<'a> {
         generation: Generation,
         is_it: impl Fn(&Content) -> bool,
     ) -> Result<Frames<BoxStream<'static, object_store::Result<Bytes>>>, Fault> {
-        let stream = match self.target.get(path).await {
-            Err(object_store::Error::NotFound { .. }) => return Err(Fault::Object("it is not there".into())),
-            found => found.map_err(unread)?.into_stream(),
-        };
+        let stream = self.target.get(path).await.map_err(Fault::Unread)?.into_stream();
         let (heading, frames) = Frames::begin(stream).await?;
         if heading.store == self.store && heading.generation == generation && is_it(&heading.content) {
             Ok(frames)
         } else {
             Err(Fault::Object("it is not what its name says".into()))
+        }
+    }
+
+    /// Why an object will never be of use; an error if that is not its own fault, or may pass. A bucket says of an object
+    /// that it is not there, or refuses it. All errors of a folder are taken for the object's own, since a bad sector
+    /// cannot be told from the little that passes there. Either counts only while the rest of the backup is given out:
+    /// else the credentials have expired, or the volume is gone.
+    async fn own_fault(&self, fault: Fault) -> Result<String, RestoreError> {
+        let error = match fault {
+            Fault::Object(why) => return Ok(why),
+            Fault::Fatal(error) => return Err(error),
+            Fault::Unread(error) => error,
+        };
+        let why = match &error {
+            object_store::Error::NotFound { .. } => "it is not there".to_owned(),
+            error if is_refusal(error) || self.target.folder.is_some() => {
+                format!("it cannot be read: {error}")
+            }
+            _ => return Err(RestoreError::Unread(error)),
+        };
+        match self.target.get(&Path::from(STORE)).await {
+            Ok(_) => Ok(why),
+            Err(_) => Err(RestoreError::Unread(error)),
         }
     }
 

@@ -17,9 +17,9 @@ use super::catalog::{self, Catalog, STORE};
 /// Where a backup is kept: a folder, or the part of a bucket below a prefix.
 #[derive(Clone, Debug)]
 pub struct Target {
-    store: Arc<dyn ObjectStore>,
+    pub(super) store: Arc<dyn ObjectStore>,
     /// Of a folder: its own path, since a volume that is gone leaves a folder in its place.
-    folder: Option<PathBuf>,
+    pub(super) folder: Option<PathBuf>,
 }
 
 impl Target {

@@ -1,9 +1,12 @@
 //! Objects that are there and cannot be read.
 
 use std::{
-    collections::HashSet,
-    fmt,
-    sync::{Arc, Mutex},
+    collections::HashMap,
+    fmt, fs,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use async_trait::async_trait;
@@ -20,16 +23,31 @@ use super::{
 };
 use crate::{config, store::sled::open};
 
+/// As a client tells that the service said no.
+const REFUSED: &str = "Server returned non-2xx status code: 403 Forbidden: ";
+
 /// A bucket that fails at some objects.
 #[derive(Debug, Default)]
 struct Fails {
     bucket: InMemory,
-    at: Mutex<HashSet<Path>>,
+    at: Mutex<HashMap<Path, &'static str>>,
+    /// Whether it fails at all others, too, once it failed at one of them.
+    then_at_all: AtomicBool,
+    has_failed: AtomicBool,
 }
 
 impl Fails {
-    fn at(&self, paths: &[&Path]) {
-        *self.at.lock().unwrap() = paths.iter().copied().cloned().collect();
+    /// At these, each in its words.
+    fn at<const N: usize>(&self, paths: [(&Path, &'static str); N]) {
+        *self.at.lock().unwrap() = paths.map(|(path, why)| (path.clone(), why)).into();
+        self.has_failed.store(false, Relaxed);
+    }
+
+    fn fault_at(&self, path: &Path) -> Option<Error> {
+        let at_all = self.then_at_all.load(Relaxed) && self.has_failed.load(Relaxed);
+        let why = self.at.lock().unwrap().get(path).copied().or(at_all.then_some(REFUSED))?;
+        self.has_failed.store(true, Relaxed);
+        Some(Error::Generic { store: "test", source: why.into() })
     }
 }
 
@@ -54,10 +72,10 @@ impl ObjectStore for Fails {
     }
 
     async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
-        if self.at.lock().unwrap().contains(path) {
-            return Err(Error::Generic { store: "test", source: "a bad sector".into() });
+        match self.fault_at(path) {
+            Some(fault) => Err(fault),
+            None => self.bucket.get_opts(path, options).await,
         }
-        self.bucket.get_opts(path, options).await
     }
 
     fn delete_stream(&self, paths: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
@@ -101,10 +119,17 @@ async fn snapshots(target: &Target) -> [Path; 3] {
     [catalog::manifest(two, newest), catalog::snapshot(two, newest), catalog::snapshot(one, older)]
 }
 
+/// Of the first generation.
+async fn last_segment(target: &Target) -> Path {
+    let catalog = target.list().await.unwrap();
+    catalog.segments.range(..(2, 0)).next_back().unwrap().1.meta.location.clone()
+}
+
 fn restored(target: &Target) -> Result<(Restored, State), RestoreError> {
     let folder = TempDir::new().unwrap();
     let config = config::Store { path: folder.path().join("state"), cache: 1 << 20, min_free: 0 };
-    let restored = restore(&config, target, "a test").inspect_err(|_| assert!(!config.path.exists()))?;
+    let is_as_it_was = || fs::read_dir(folder.path()).unwrap().next().is_none();
+    let restored = restore(&config, target, "a test").inspect_err(|_| assert!(is_as_it_was()))?;
     Ok((restored, state(&open::engine_of(&config).unwrap())))
 }
 
@@ -113,29 +138,76 @@ async fn a_snapshot_that_cannot_be_read_is_passed_over_and_said_and_so_is_what_i
     let (bucket, target, first) = two_generations().await;
     let [manifest, rows, older] = snapshots(&target).await;
     for unreadable in [&manifest, &rows] {
-        bucket.at(&[unreadable]);
+        bucket.at([(unreadable, REFUSED)]);
         let (restored, found) = restored(&target).unwrap();
         let [why] = &restored.passed_over[..] else { panic!("{restored:?}") };
-        assert!(why.contains("it cannot be read") && why.contains("a bad sector"), "{why}");
+        assert!(why.contains("it cannot be read") && why.contains(REFUSED), "{why}");
         let missing = restored.missing.unwrap();
         assert!(missing.why.contains("no snapshot that can be used"), "{missing:?}");
         // The first generation may have a part of what followed.
         assert!(first.iter().all(|row| found.get(row.0) == Some(row.1)) && found.len() < 99, "{found:?}");
     }
-    bucket.at(&[&rows, &older]);
+    bucket.at([(&rows, REFUSED), (&older, REFUSED)]);
     let Err(RestoreError::NothingWhole(reasons)) = restored(&target) else { panic!("nothing was there") };
-    assert!(reasons.len() == 2 && reasons.iter().all(|why| why.contains("a bad sector")), "{reasons:?}");
+    assert!(reasons.len() == 2 && reasons.iter().all(|why| why.contains(REFUSED)), "{reasons:?}");
 }
 
 #[tokio::test]
 async fn at_a_segment_that_cannot_be_read_the_changes_end_and_that_is_said() {
     let (bucket, target, first) = two_generations().await;
     let [_, rows, _] = snapshots(&target).await;
-    let catalog = target.list().await.unwrap();
-    let last = catalog.segments.range(..(2, 0)).next_back().unwrap().1.meta.location.clone();
-    bucket.at(&[&rows, &last]);
+    let last = last_segment(&target).await;
+    bucket.at([(&rows, REFUSED), (&last, REFUSED)]);
     let (restored, found) = restored(&target).unwrap();
     let missing = restored.missing.unwrap();
-    assert!(missing.why.starts_with(last.as_ref()) && missing.why.contains("a bad sector"), "{missing:?}");
+    assert!(missing.why.starts_with(last.as_ref()) && missing.why.contains(REFUSED), "{missing:?}");
     assert!(found.len() <= first.len(), "{found:?}");
+}
+
+/// Without a word of the service nobody knows that an object stays as it is.
+const PASSING: [&str; 5] = [
+    "Server returned non-2xx status code: 500 Internal Server Error: ",
+    "Server returned non-2xx status code: 503 Service Unavailable: ",
+    "Server returned non-2xx status code: 429 Too Many Requests: ",
+    "error sending request",
+    "operation timed out",
+];
+
+#[tokio::test]
+async fn of_what_may_pass_nothing_is_made_and_it_says_to_try_again() {
+    let (bucket, target, _) = two_generations().await;
+    let [manifest, rows, _] = snapshots(&target).await;
+    let last = last_segment(&target).await;
+    for why in PASSING {
+        // Also where an older snapshot, or fewer changes, would do.
+        for at in
+            [[(&manifest, why), (&last, why)], [(&rows, why), (&last, why)], [(&rows, REFUSED), (&last, why)]]
+        {
+            bucket.at(at);
+            let Err(error) = restored(&target) else { panic!("a store was made in spite of {at:?}") };
+            assert!(matches!(error, RestoreError::Unread(_)), "{error}");
+            assert!(error.to_string().contains("try again") && error.to_string().contains(why), "{error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_place_that_gives_nothing_any_more_is_not_taken_for_one_of_bad_objects() {
+    let (bucket, target, _) = two_generations().await;
+    let [_, rows, _] = snapshots(&target).await;
+    bucket.then_at_all.store(true, Relaxed);
+    for folder in [None, Some(".".into())] {
+        bucket.at([(&rows, REFUSED)]);
+        let target = Target { folder, ..target.clone() };
+        assert!(matches!(restored(&target), Err(RestoreError::Unread(_))));
+    }
+}
+
+#[tokio::test]
+async fn a_folder_passes_over_an_object_whatever_the_disk_says_of_it() {
+    let (bucket, target, _) = two_generations().await;
+    let [_, rows, _] = snapshots(&target).await;
+    bucket.at([(&rows, "Input/output error (os error 5)")]);
+    let (restored, _) = restored(&Target { folder: Some(".".into()), ..target }).unwrap();
+    assert!(restored.passed_over[0].contains("os error 5"), "{restored:?}");
 }
