@@ -1,5 +1,9 @@
 //! A bucket that is away, refuses us, or is not there: the job waits and says why, and nothing is lost.
 
+use std::{net::TcpListener, sync::Arc, time::Duration};
+
+use reelhook::{config, outbound::archive::Archive, runner::Retainer};
+
 use super::*;
 
 /// What `/readyz?verbose` says of the bucket, once it says this of whether it answers; it says so with 200.
@@ -14,7 +18,7 @@ async fn until_answers(world: &World, answers: bool) -> Value {
             return said["archive"].clone();
         }
         assert!(tokio::time::Instant::now() < deadline, "never so: {said}");
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
@@ -50,7 +54,7 @@ async fn a_bucket_that_goes_away_during_the_upload_costs_no_second_download() {
     until_answers(&world, true).await;
     let id = world.submit("a fox [[size:24MiB]]").await;
     while waiting(&spool).is_empty() {
-        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
     server.down();
     until_troubled(&world, &id, "out of reach").await;
@@ -77,4 +81,21 @@ async fn wrong_credentials_and_missing_rights_are_told_apart_in_words_without_a_
         assert!(!told.contains("secret") && !told.contains("readsecret") && told.len() < 400, "{told}");
         assert_eq!(until_answers(&world, false).await["answers"], false);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bucket_that_never_answers_holds_up_a_round_of_retention_for_its_time_alone() {
+    let server = Seaweed::start().await;
+    let world = World::idle(|_| ()).await;
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", silent.local_addr().unwrap()).parse().unwrap();
+    let bucket = Bucket { endpoint: Some(endpoint), ..server.settings(Serve::Proxy) };
+    let app = Arc::clone(world.server().app());
+    let storage = config::Storage { bucket: Some(bucket), ..app.config().storage.clone() };
+    let archive = Arc::new(Archive::open(&storage).await.unwrap());
+    let retainer = Retainer::new(app, archive);
+    let round = retainer.round(Some(Duration::from_millis(200)));
+    // Its client alone would wait for a minute, and try again.
+    let round = tokio::time::timeout(support::PATIENCE / 2, round).await.expect("it goes on").unwrap();
+    assert!(round.more, "{round:?}");
 }

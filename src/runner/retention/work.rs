@@ -64,54 +64,17 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Ends what copies that came to no end have reserved in the bucket: a job that has ended stores nothing more. That the
-    /// names cannot be listed keeps nothing else from going.
+    /// Gives back names of the bucket. One that does not answer takes no more time than the round has.
     pub(super) async fn names(&mut self) -> Result<(), RetentionError> {
         if self.dry_run || self.is_over() {
             return Ok(());
         }
-        let retainer = self.retainer;
-        let names = match retainer.archive.reserved().await {
-            Ok(names) => names,
-            // Nothing else needs the right to list, so it may be withheld on purpose.
-            Err(error @ ArchiveError::Bucket(Fault::Denied(_))) => {
-                debug!(%error, "names of the bucket stay reserved for files that will not come");
-                return Ok(());
-            }
-            Err(error) => {
-                warn!(%error, "the names that are reserved in the bucket could not be listed; the next round goes on");
-                return Ok(());
-            }
-        };
-        for names in names.chunks(NAMES) {
-            if self.is_over() {
-                break;
-            }
-            let mut done = Vec::new();
-            for name in names {
-                if self.is_done_with(name).await? {
-                    done.push(name);
-                }
-            }
-            if !done.is_empty() {
-                retainer.app.store().barrier().await?;
-            }
-            try_join_all(done.into_iter().map(|name| retainer.archive.release(name))).await?;
-        }
-        Ok(())
-    }
-
-    /// Whether the job in whose name this is has ended. One that this store does not know may be another's.
-    async fn is_done_with(&self, name: &str) -> Result<bool, StoreError> {
-        let Some(id) = named_in(name) else { return Ok(false) };
-        match self.retainer.app.store().load(id).await {
-            Ok(job) => Ok(job.is_some_and(|job| job.outcome().is_some())),
-            Err(error @ StoreError::Damaged(_)) => {
-                warn!(name, %error, "the name stays reserved in the bucket, for nobody knows whether its job has ended");
-                Ok(false)
-            }
-            Err(error) => Err(error),
-        }
+        let (retainer, clock) = (self.retainer, self.retainer.app.clock());
+        let Some(until) = self.until else { return release_names(retainer).await };
+        let left = until.saturating_sub(clock.elapsed());
+        let released = tokio::time::timeout(left, release_names(retainer)).await;
+        self.round.more |= released.is_err();
+        released.unwrap_or(Ok(()))
     }
 
     pub(super) async fn jobs(&mut self) -> Result<(), RetentionError> {
@@ -183,5 +146,48 @@ impl Work<'_> {
             self.note(Kind::Jobs, 1, bytes, job.times.finished_at);
         }
         Ok(())
+    }
+}
+
+/// Ends what copies that came to no end have reserved in the bucket: a job that has ended stores nothing more. That the names
+/// cannot be listed keeps nothing else from going.
+async fn release_names(retainer: &Retainer) -> Result<(), RetentionError> {
+    let names = match retainer.archive.reserved().await {
+        Ok(names) => names,
+        // Nothing else needs the right to list, so it may be withheld on purpose.
+        Err(error @ ArchiveError::Bucket(Fault::Denied(_))) => {
+            debug!(%error, "names of the bucket stay reserved for files that will not come");
+            return Ok(());
+        }
+        Err(error) => {
+            warn!(%error, "the names that are reserved in the bucket could not be listed; the next round goes on");
+            return Ok(());
+        }
+    };
+    for names in names.chunks(NAMES) {
+        let mut done = Vec::new();
+        for name in names {
+            if is_done_with(retainer, name).await? {
+                done.push(name);
+            }
+        }
+        if !done.is_empty() {
+            retainer.app.store().barrier().await?;
+        }
+        try_join_all(done.into_iter().map(|name| retainer.archive.release(name))).await?;
+    }
+    Ok(())
+}
+
+/// Whether the job in whose name this is has ended. One that this store does not know may be another's.
+async fn is_done_with(retainer: &Retainer, name: &str) -> Result<bool, StoreError> {
+    let Some(id) = named_in(name) else { return Ok(false) };
+    match retainer.app.store().load(id).await {
+        Ok(job) => Ok(job.is_some_and(|job| job.outcome().is_some())),
+        Err(error @ StoreError::Damaged(_)) => {
+            warn!(name, %error, "the name stays reserved in the bucket, for nobody knows whether its job has ended");
+            Ok(false)
+        }
+        Err(error) => Err(error),
     }
 }
