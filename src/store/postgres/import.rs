@@ -280,7 +280,8 @@ impl Import {
         let jobs = self.verify().await?;
         let lift = if header.moved { 0 } else { LIFT };
         let newest = self.head.newest.max(self.last).saturating_add(lift);
-        self.send(format!("UPDATE log_head SET newest = {newest}; SELECT count_all()")).await?;
+        let owed = "UPDATE tally SET owed = (SELECT count(*) FROM deliveries WHERE state = 'pending') WHERE slot = 0";
+        self.send(format!("UPDATE log_head SET newest = {newest}; SELECT count_all(); {owed}")).await?;
         let held = match header.moved {
             true => 0,
             false => hold_unsent(&mut self.connection, "import", now, policy).await?,
