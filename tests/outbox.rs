@@ -133,6 +133,21 @@ async fn settled(world: &World, job: &str, state: &str) -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_creates_a_job_is_told_at_once_what_is_owed_for_it() {
+    let app = Receiver::start().await;
+    let told_of_it = told_by(&app);
+    let world = World::with(|config| {
+        told_of_it(config);
+        config.sinks.get_mut("app").unwrap().events = vec![EventKind::Created];
+    })
+    .await;
+    let created = world.post("/v1/jobs", &order("a loom")).await;
+    assert_eq!(created["deliveries"], json!({ "total": 1, "succeeded": 0, "pending": 1, "exhausted": 0 }));
+    assert_eq!(created["input"]["prompt"], "a loom");
+    settled(&world, created["id"].as_str().unwrap(), "succeeded").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_app_is_told_of_a_video_as_the_api_shows_it() {
     let app = Receiver::start().await;
     let world = World::with(told_by(&app)).await;

@@ -9,7 +9,7 @@ use super::{App, AppError, trace};
 use crate::{
     lifecycle::{Cost, Job, JobId, MAX_NOTIFY, Millis, NewJob, Notify, Reservation},
     provider::models::{self, Checked, FieldError},
-    store::{Exceeded, IdempotencyKey, Insert, Inserted, Limits},
+    store::{DeliveryCounts, Exceeded, IdempotencyKey, Insert, Inserted, Limits},
 };
 
 /// A caller's wish for a video.
@@ -71,10 +71,19 @@ pub struct Document {
 pub struct Created {
     /// It.
     pub job: Job,
-    /// Its request, where that is at hand without asking the store.
-    pub document: Option<Document>,
+    /// What else there is of it, where it was made just now: nobody has to ask the store.
+    pub fresh: Option<Fresh>,
     /// It was there already: the idempotency key made it before.
     pub replayed: bool,
+}
+
+/// What there is of a job in its first revision.
+#[derive(Clone, Debug)]
+pub struct Fresh {
+    /// Its request.
+    pub document: Document,
+    /// Its deliveries, all of them owed.
+    pub deliveries: DeliveryCounts,
 }
 
 const MAX_TAGS: usize = 10;
@@ -137,6 +146,7 @@ impl App {
     ) -> Result<Created, AppError> {
         let estimated = job.cost.estimated_credits;
         let ((event, deliveries), limits) = (job.created(&self.policy()), self.limits());
+        let owed = deliveries.len() as u32;
         let insert = Insert { job, event, deliveries, document: encode(document), key, limits };
         match self.store.insert(insert).await? {
             Inserted::New(job) => {
@@ -144,9 +154,11 @@ impl App {
                 if job.cost.reserved.is_some() {
                     self.mind_budgets(None).await;
                 }
-                Ok(Created { job: *job, document: Some(document.clone()), replayed: false })
+                let deliveries = DeliveryCounts { total: owed, pending: owed, ..DeliveryCounts::default() };
+                let fresh = Fresh { document: document.clone(), deliveries };
+                Ok(Created { job: *job, fresh: Some(fresh), replayed: false })
             }
-            Inserted::Replayed(job) => Ok(Created { job: *job, document: None, replayed: true }),
+            Inserted::Replayed(job) => Ok(Created { job: *job, fresh: None, replayed: true }),
             Inserted::KeyReused(id) => Err(AppError::KeyReused(id)),
             Inserted::OverBudget { period, booked, limit } => {
                 self.mind_budgets(Some(Exceeded { period, booked, limit })).await;

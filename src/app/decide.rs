@@ -66,7 +66,7 @@ impl App {
                     let job = self.get(new).await?;
                     // It may have been claimed meanwhile, and what is told must be so after a crash, too.
                     self.store.barrier().await?;
-                    Ok(Created { job, document: None, replayed: false })
+                    Ok(Created { job, fresh: None, replayed: false })
                 }
                 // Somebody else decided meanwhile; if it was the same, the key finds their job.
                 Applied::Changed { successor: None, .. } | Applied::Nothing(_) => Err(AppError::NotHeld(id)),

@@ -25,7 +25,7 @@ use url::Url;
 
 pub use arrival::{Arrived, Incoming, Refused};
 pub use change::Applied;
-pub use create::{Created, Deadline, Document, NewRequest};
+pub use create::{Created, Deadline, Document, Fresh, NewRequest};
 pub use decide::Resolution;
 pub use links::Links;
 pub use live::{Progress, Until};

@@ -50,7 +50,7 @@ pub(super) async fn retry(
     members.finish().map_err(Problem::invalid)?;
     let mode = modes.into_iter().find(|mode| chosen == Some(mode.as_str())).unwrap_or(RetryMode::Recheck);
     let created = context.app.retry(id, mode, false).await?;
-    view::created(created.job, created.document, created.replayed, StatusCode::ACCEPTED, &context).await
+    view::created(created.job, created.fresh, created.replayed, StatusCode::ACCEPTED, &context).await
 }
 
 /// `POST /v1/jobs/{id}/resolve`

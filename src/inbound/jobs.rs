@@ -48,7 +48,7 @@ pub(super) async fn create(
         job = wait::wait(job.id, Until::Terminal, patience, &context).await?;
     }
     let status = if has_ended(&job) { StatusCode::OK } else { StatusCode::ACCEPTED };
-    view::created(job, created.document, created.replayed, status, &context).await
+    view::created(job, created.fresh, created.replayed, status, &context).await
 }
 
 /// `POST /v1/jobs/estimate`

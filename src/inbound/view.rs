@@ -13,10 +13,13 @@ use serde_json::Value;
 use super::{Context, problem::Problem};
 pub(super) use crate::app::{JobView, ProgressView, time};
 use crate::{
-    app::{AppError, Document},
+    app::{AppError, Document, Fresh},
     lifecycle::{EventId, EventKind, Job, JobId},
     store::LogEntry,
 };
+
+/// The revision in which a job is created.
+const FIRST: u64 = 1;
 
 /// A page of a list.
 #[derive(Serialize)]
@@ -29,10 +32,6 @@ pub(super) struct List<T> {
 /// The job with its request.
 pub(super) async fn view(job: Job, context: &Context) -> Result<JobView, Problem> {
     let document = document(job.id, context).await?;
-    with(job, document, context).await
-}
-
-async fn with(job: Job, document: Document, context: &Context) -> Result<JobView, Problem> {
     let deliveries = context.app.store().delivery_counts(job.id).await?;
     Ok(JobView::new(job, document, deliveries, context.app.viewer()))
 }
@@ -57,14 +56,14 @@ fn whole(view: &JobView, status: StatusCode) -> HttpResponse {
 /// The job as the answer to whoever made it.
 pub(super) async fn created(
     job: Job,
-    document: Option<Document>,
+    fresh: Option<Fresh>,
     replayed: bool,
     status: StatusCode,
     context: &Context,
 ) -> Result<HttpResponse, Problem> {
     let location = format!("{}/v1/jobs/{}", context.base_path(), job.id);
-    let view = match document {
-        Some(document) => with(job, document, context).await?,
+    let view = match fresh.filter(|_| job.revision == FIRST) {
+        Some(Fresh { document, deliveries }) => JobView::new(job, document, deliveries, context.app.viewer()),
         None => view(job, context).await?,
     };
     let mut answer = whole(&view, status);
