@@ -10,12 +10,16 @@ use actix_web::{
 };
 use futures_util::StreamExt as _;
 use serde_json::Value;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::{Context, kinds, problem::Problem};
 
 /// A body must be complete within this, however steadily it trickles.
 pub(super) const DEADLINE: Duration = Duration::from_secs(3);
+
+/// A body that is too large by no more than this is let past before it is refused. Whoever is still sending may take an
+/// answer that comes meanwhile, and the end of the connection after it, for a fault of the connection: proxies make it a 502.
+const PAST: usize = 1 << 20;
 
 /// Why a body was not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,11 +44,26 @@ pub(super) async fn read(headers: &HeaderMap, payload: &mut Payload, limit: usiz
         return Err(Fault::Encoded);
     }
     let declared =
-        headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if declared.is_some_and(|length| length > limit as u64) {
+        headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if declared.is_some_and(|length| length > limit.saturating_add(PAST)) {
         return Err(Fault::TooLarge(limit));
     }
-    timeout(DEADLINE, collect(payload, limit)).await.unwrap_or(Err(Fault::Slow))
+    let until = Instant::now() + DEADLINE;
+    let read = timeout_at(until, collect(payload, limit)).await.unwrap_or(Err(Fault::Slow));
+    if let Err(Fault::TooLarge(_)) = read {
+        timeout_at(until, let_past(payload)).await.ok();
+    }
+    read
+}
+
+async fn let_past(payload: &mut Payload) {
+    let mut past = 0;
+    while let Some(Ok(chunk)) = payload.next().await {
+        past += chunk.len();
+        if past > PAST {
+            break;
+        }
+    }
 }
 
 async fn collect(payload: &mut Payload, limit: usize) -> Result<Bytes, Fault> {

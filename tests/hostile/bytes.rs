@@ -1,6 +1,10 @@
 //! What is wrong at the first glance is answered at once.
 
-use super::House;
+use std::io::ErrorKind;
+
+use tokio::io::AsyncWriteExt as _;
+
+use super::{House, hear, patience::CHUNKED};
 
 /// A small gzip member; what it would become does not matter.
 const PACKED: &str = "\u{1f}\u{8b}\u{8}\0\0\0\0\0\0\u{3}";
@@ -64,6 +68,26 @@ async fn a_body_without_measure_is_refused_before_it_comes() {
     }
     house.assert_serves().await;
     assert_eq!(house.received().await, 4, "something happened each time, so the job is looked at");
+}
+
+#[tokio::test]
+async fn a_body_that_is_a_little_too_large_is_let_past_before_it_is_refused() {
+    let house = House::new().await;
+    let limits = [house.world.config.server.body_limit, house.world.config.callback.body_limit];
+    for (door, limit) in house.doors.iter().zip(limits) {
+        let (measured, chunk) = (format!("Content-Length: {}", limit + 2), format!("{:x}\r\n", limit + 2));
+        for (framing, size, rest) in [(&*measured, "", " "), (CHUNKED, &*chunk, " \r\n0\r\n\r\n")] {
+            let mut socket = door.enter().await;
+            let head = door.post(&format!("{framing}\r\nConnection: close"));
+            let beginning = head + size + &" ".repeat(limit + 1);
+            socket.write_all(beginning.as_bytes()).await.unwrap();
+            house.assert_serves().await;
+            let early = socket.try_read(&mut [0; 16]).map_err(|error| error.kind());
+            assert_eq!(early, Err(ErrorKind::WouldBlock), "a proxy that still sends would make it a 502");
+            socket.write_all(rest.as_bytes()).await.unwrap();
+            assert_eq!(hear(&mut socket).await.statuses(), [413], "{framing} at {door:?}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use tokio::{io::AsyncWriteExt as _, net::TcpStream, time::timeout};
 use super::{Answers, Door, House, hear, support::PATIENCE};
 
 /// The opening of a chunked body.
-const CHUNKED: &str = "Transfer-Encoding: chunked";
+pub(super) const CHUNKED: &str = "Transfer-Encoding: chunked";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_is_slow_is_waited_for_but_not_for_ever() {
