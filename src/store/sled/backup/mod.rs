@@ -16,7 +16,8 @@
 //! passed; what is older than the last two goes.
 //!
 //! **What comes back.** [`restore()`] takes the newest snapshot that is whole and can be read, applies the segments behind it, in
-//! order, up to the first gap or damage, and says where that is; what may pass makes no older store, but an error. What it builds is marked: it starts only by `serve --restored`.
+//! order, up to the first gap or damage, and says where that is; what may pass makes no older store, but an error. What it
+//! builds is marked: it starts only by `serve --restored`.
 
 mod catalog;
 mod feed;
