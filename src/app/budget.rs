@@ -16,15 +16,15 @@ const STEPS: [u64; 2] = [80, 100];
 
 /// What this process knows to be said on a day, in percent of each limit, so that it need not ask the store each time.
 #[derive(Debug, Default)]
-pub(super) struct Said(Mutex<[(i64, u64); 2]>);
+pub(super) struct Said(Mutex<[(i32, u64); 2]>);
 
 impl Said {
-    fn percent(&self, period: usize, day: i64) -> u64 {
+    fn percent(&self, period: usize, day: i32) -> u64 {
         let (of, percent) = self.0.lock().unwrap_or_else(PoisonError::into_inner)[period];
         if of == day { percent } else { 0 }
     }
 
-    fn note(&self, period: usize, day: i64, percent: u64) {
+    fn note(&self, period: usize, day: i32, percent: u64) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)[period] = (day, percent);
     }
 }
@@ -47,7 +47,7 @@ impl App {
             Window { name: "monthly", length: 7, limit: budget.monthly_credits },
         ];
         let is_open = |(period, window): &(usize, &Window)| {
-            window.limit > 0 && self.said.percent(*period, day(now)) < STEPS[1]
+            window.limit > 0 && self.said.percent(*period, now.day()) < STEPS[1]
         };
         let mut open = windows.iter().enumerate().filter(is_open).peekable();
         if open.peek().is_none() {
@@ -79,7 +79,7 @@ impl App {
             percent => percent,
         };
         let Some(step) = STEPS.into_iter().rfind(|step| percent >= *step) else { return Ok(()) };
-        if self.said.percent(period, day(now)) >= step {
+        if self.said.percent(period, now.day()) >= step {
             return Ok(());
         }
         let data = json!({ "period": name, "percent": step, "booked": booked, "limit": limit });
@@ -88,12 +88,7 @@ impl App {
         if self.store.log_once(&format!("budget:{name}:{called}:{step}"), event, owed).await? {
             warn!(period = name, percent = step, booked, limit, "much of a budget is booked");
         }
-        self.said.note(period, day(now), step);
+        self.said.note(period, now.day(), step);
         Ok(())
     }
-}
-
-/// The UTC day of a time, as a number.
-const fn day(at: Millis) -> i64 {
-    at.0.div_euclid(86_400_000)
 }

@@ -90,7 +90,6 @@ const MAX_TAGS: usize = 10;
 const MAX_TAG: usize = 64;
 const MAX_METADATA: usize = 4 * 1024;
 const MAX_KEY: usize = 255;
-const DAY: i64 = 86_400_000;
 
 impl App {
     /// Checks and prices a request, and spends nothing.
@@ -227,12 +226,11 @@ impl App {
 
 /// A paid job's cost, booked on the day of `now`.
 pub(super) fn booked(credits: u64, exact: bool, now: Millis) -> Cost {
-    let day = i32::try_from(now.0.div_euclid(DAY)).unwrap_or(i32::MAX);
     Cost {
         estimated_credits: credits,
         exact,
         reported_credits: None,
-        reserved: Some(Reservation { day, credits }),
+        reserved: Some(Reservation { day: now.day(), credits }),
     }
 }
 

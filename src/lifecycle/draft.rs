@@ -11,7 +11,6 @@ use super::{
     retry::{NUDGE_WINDOW, NUDGES_A_WINDOW, Policy, SLOW_NUDGE},
 };
 
-const DAY: i64 = 86_400_000;
 /// Longest trouble in characters: whose words it is may be somebody else's.
 const TROUBLE_CHARS: usize = 300;
 
@@ -91,8 +90,7 @@ impl<'a> Draft<'a> {
         self.name(task, proven);
         let credits = self.job.cost.estimated_credits;
         if self.job.cost.reserved.is_none() && credits > 0 {
-            let day = i32::try_from(self.now.0.div_euclid(DAY)).unwrap_or(i32::MAX);
-            self.job.cost.reserved = Some(Reservation { day, credits });
+            self.job.cost.reserved = Some(Reservation { day: self.now.day(), credits });
             self.book = self.job.cost.reserved;
         }
     }

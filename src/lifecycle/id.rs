@@ -23,6 +23,12 @@ impl Millis {
     pub const fn since(self, earlier: Self) -> i64 {
         self.0.saturating_sub(earlier.0)
     }
+
+    /// The UTC day, in days from 1970-01-01.
+    #[must_use]
+    pub fn day(self) -> i32 {
+        i32::try_from(self.0.div_euclid(86_400_000)).unwrap_or(i32::MAX)
+    }
 }
 
 /// A text that is not an id of the wanted kind.

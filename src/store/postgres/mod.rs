@@ -220,7 +220,7 @@ impl Store for PostgresStore {
     }
 
     async fn booked(&self, now: Millis) -> Result<Booked, StoreError> {
-        let day = now.0.div_euclid(86_400_000);
+        let day = now.day();
         let row = self.link.ask_one(&format!("SELECT today, in_month FROM booked({day}::int)")).await?;
         let credits = |name: &str| {
             let credits: i64 = row.try_get(name).map_err(Trouble::from)?;

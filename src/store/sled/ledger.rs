@@ -7,14 +7,9 @@ use super::{
     value,
 };
 use crate::{
-    lifecycle::{Millis, Reservation},
+    lifecycle::Reservation,
     store::{Booked, Exceeded, Limits, StoreError},
 };
-
-/// The day of an instant, from 1970-01-01, UTC.
-pub(super) fn day(now: Millis) -> i32 {
-    i32::try_from(now.0.div_euclid(86_400_000)).unwrap_or(i32::MAX)
-}
 
 /// The first day of the month of `day`, and of the month after.
 fn month(day: i32) -> (i32, i32) {
@@ -83,6 +78,7 @@ pub(super) fn release(txn: &mut Txn, booking: Reservation) -> Result<(), StoreEr
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lifecycle::Millis;
 
     #[test]
     fn a_month_is_found_from_any_of_its_days() {
@@ -92,6 +88,6 @@ mod tests {
         }
         assert_eq!(month(19_783).0, 19_783);
         assert_eq!(month(-1), (-31, 0));
-        assert_eq!(day(Millis(-1)), -1);
+        assert_eq!(Millis(-1).day(), -1);
     }
 }

@@ -366,7 +366,7 @@ impl Store for SledStore {
     }
 
     async fn booked(&self, now: Millis) -> Result<Booked, StoreError> {
-        ledger::booked(self.tree()?, ledger::day(now))
+        ledger::booked(self.tree()?, now.day())
     }
 
     async fn keep(&self, name: &str, fresh: Vec<u8>) -> Result<Vec<u8>, StoreError> {

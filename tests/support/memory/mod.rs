@@ -411,7 +411,7 @@ impl Store for MemoryStore {
     }
 
     async fn booked(&self, now: Millis) -> Result<Booked, StoreError> {
-        let day = i32::try_from(now.0.div_euclid(86_400_000)).unwrap();
+        let day = now.day();
         self.read(|inner| inner.tables.booked(day)).await
     }
 
