@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use reelhook::{
     lifecycle::{
-        Answer, Attempt, Delivery, DeliveryEvent, Duty, Event, EventId, EventKind, EventRecord, Job, Report,
-        RetryMode, StoredFile, Why,
+        Answer, Attempt, Delivery, DeliveryEvent, Duty, Event, EventKind, Job, Report, RetryMode, StoredFile,
+        Why,
     },
     store::{DeliveryClaim, Insert, Rendering, Store},
 };
@@ -14,7 +14,9 @@ use serde_json::json;
 
 use crate::{
     place::{Place, closed},
-    support::{NOW, arrival, awaiting, booking, get, id, insertion, job, key, policy, put, step, task},
+    support::{
+        NOW, about_no_job, arrival, awaiting, booking, get, id, insertion, job, key, policy, put, step, task,
+    },
 };
 
 /// The jobs of a seeded store, by the phase that they are in.
@@ -101,8 +103,7 @@ async fn outbox(store: &dyn Store) {
 
 /// Owed to a sink, and about no job.
 async fn silence(store: &dyn Store) {
-    let (id, kind) = (EventId::new(NOW, &[9; 10]), EventKind::CallbackSilent);
-    let event = EventRecord { id, kind, time: NOW, job_id: None, revision: None, data: json!({}) };
+    let event = about_no_job(9, EventKind::CallbackSilent, json!({}));
     let debts = Delivery::all(&event, None, &policy()).collect();
     store.log(event, debts).await.unwrap();
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 use reelhook::{
-    lifecycle::{EventId, EventKind, EventRecord},
+    lifecycle::{EventKind, EventRecord},
     store::Store,
 };
 
@@ -12,15 +12,13 @@ use crate::{
     judge,
     load::all_events,
     recorder::Recording,
-    support::{NOW, insertion, job},
+    support::{about_no_job, insertion, job},
 };
 
 const NAMES: u8 = 40;
 
 fn event(n: u8) -> EventRecord {
-    let data = serde_json::json!({ "percent": n });
-    let (id, kind) = (EventId::new(NOW, &[n; 10]), EventKind::BudgetThreshold);
-    EventRecord { id, kind, time: NOW, job_id: None, revision: None, data }
+    about_no_job(n, EventKind::BudgetThreshold, serde_json::json!({ "percent": n }))
 }
 
 /// Logs an event under each name, one after the other; how many operations on the disk each had taken.

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use reelhook::{
     lifecycle::{
-        CallbackId, Change, DeliveryPolicy, Duty, Event, EventKind, Experience, FetchPolicy, Job, JobId,
-        Millis, NewJob, Note, Policy, PollPolicy, Reservation, SinkRule, TaskId,
+        CallbackId, Change, DeliveryPolicy, Duty, Event, EventId, EventKind, EventRecord, Experience,
+        FetchPolicy, Job, JobId, Millis, NewJob, Note, Policy, PollPolicy, Reservation, SinkRule, TaskId,
     },
     store::{
         Arrival, CallbackRecord, Claim, IdempotencyKey, Insert, Inserted, Judged, Limits, Replaced, Store,
@@ -54,6 +54,11 @@ pub(crate) fn policy() -> Arc<Policy> {
         }],
         delivery: DeliveryPolicy::default(),
     })
+}
+
+/// The event of this number, about no job.
+pub(crate) fn about_no_job(n: u8, kind: EventKind, data: serde_json::Value) -> EventRecord {
+    EventRecord { id: EventId::new(NOW, &[n; 10]), kind, time: NOW, job_id: None, revision: None, data }
 }
 
 pub(crate) fn id(n: u16) -> JobId {

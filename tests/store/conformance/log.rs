@@ -5,9 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, future::join_all, stream};
 use reelhook::{
-    lifecycle::{
-        CallbackId, Duty, Event, EventId, EventKind, EventRecord, Job, JobId, NewJob, Phase, Status, Why,
-    },
+    lifecycle::{CallbackId, Duty, Event, EventKind, Job, JobId, NewJob, Phase, Status, Why},
     store::{
         CallbackFilter, CallbackRecord, Changed, EventFilter, JobFilter, Judged, LogBounds, Store, Verdict,
     },
@@ -295,9 +293,8 @@ pub(crate) async fn the_oldest_open_job_of_each_phase_is_known_whatever_ends_bef
 pub(crate) async fn an_event_about_no_job_is_numbered_among_the_others(place: &dyn Place) {
     let store = place.open().await;
     put(&*store, job(1)).await;
-    let id = EventId::new(NOW, &[3; 10]);
     let kind = EventKind::CallbackSilent;
-    let event = EventRecord { id, kind, time: NOW, job_id: None, revision: None, data: json!({}) };
+    let event = about_no_job(3, kind, json!({}));
     store.log(event.clone(), Vec::new()).await.unwrap();
     put(&*store, job(2)).await;
     let store = place.reopen(store).await;

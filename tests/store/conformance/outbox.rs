@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use reelhook::{
     lifecycle::{
         Answer, Attempt, Delivery, DeliveryEvent, DeliveryId, DeliveryState, Event, EventId, EventKind,
-        EventRecord, Millis, Notify, NotifyFormat,
+        Millis, Notify, NotifyFormat,
     },
     store::{About, ClaimedDelivery, DeliveryClaim, DeliveryFilter, EventFilter, Store},
 };
@@ -82,9 +82,7 @@ pub(crate) async fn what_is_owed_for_an_event_about_no_job_tells_what_the_event_
     place: &dyn Place,
 ) {
     let store = place.open().await;
-    let (kind, data) = (EventKind::CallbackSilent, serde_json::json!({ "since": 7 }));
-    let event =
-        EventRecord { id: EventId::new(NOW, &[3; 10]), kind, time: NOW, job_id: None, revision: None, data };
+    let event = about_no_job(3, EventKind::CallbackSilent, serde_json::json!({ "since": 7 }));
     let debts: Vec<Delivery> = Delivery::all(&event, None, &policy()).collect();
     store.log(event.clone(), debts.clone()).await.unwrap();
     assert_eq!(store.counts().await.unwrap().owed, 1);
@@ -104,15 +102,8 @@ pub(crate) async fn what_is_owed_for_an_event_about_no_job_tells_what_the_event_
 
 pub(crate) async fn of_events_of_one_name_one_is_logged_and_owed_however_many_come(place: &dyn Place) {
     let store = place.open().await;
-    let event = |n: u8| EventRecord {
-        id: EventId::new(NOW, &[n; 10]),
-        kind: EventKind::CallbackSilent,
-        time: NOW,
-        job_id: None,
-        revision: None,
-        data: serde_json::json!({}),
-    };
-    let debts = |event: &EventRecord| Delivery::all(event, None, &policy()).collect::<Vec<_>>();
+    let event = |n| about_no_job(n, EventKind::CallbackSilent, serde_json::json!({}));
+    let debts = |event: &_| Delivery::all(event, None, &policy()).collect::<Vec<_>>();
     let said = join_all((1..=8).map(|n| store.log_once("a", event(n), debts(&event(n))))).await;
     let said: Vec<bool> = said.into_iter().map(Result::unwrap).collect();
     let first = 1 + u8::try_from(said.iter().position(|said| *said).unwrap()).unwrap();

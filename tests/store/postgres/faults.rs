@@ -11,7 +11,7 @@ use std::{
 use reelhook::{
     clock::Clock,
     config::Database,
-    lifecycle::{Duty, Event, EventId, EventKind, EventRecord, Job},
+    lifecycle::{Duty, Event, EventKind, Job},
     store::{
         EventFilter, Insert, Inserted, Replaced, Store, StoreError, Verdict,
         postgres::{self, PostgresStore},
@@ -128,14 +128,7 @@ async fn a_write_whose_answer_was_lost_is_known_and_not_made_twice() {
     let heard = store.callback(arrival(1, "a", b"{}")).await.unwrap();
     assert_eq!((heard.verdict, heard.changed.is_some()), (Verdict::Matched, true));
     assert_eq!(get(&store, id(1)).await.callback.received, 1);
-    let event = |n: u8| EventRecord {
-        id: EventId::new(NOW, &[n; 10]),
-        kind: EventKind::BudgetThreshold,
-        time: NOW,
-        job_id: None,
-        revision: None,
-        data: serde_json::json!({}),
-    };
+    let event = |n| about_no_job(n, EventKind::BudgetThreshold, serde_json::json!({}));
     way.swallow("log_events(");
     assert!(store.log_once("a", event(1), Vec::new()).await.unwrap(), "it was logged, and is said to be");
     assert!(!store.log_once("a", event(2), Vec::new()).await.unwrap());
