@@ -51,7 +51,7 @@ impl Bucket {
     /// Ends a reservation, once something has the name or nothing ever will. One that stays behind does no harm.
     pub(super) async fn release(&self, location: &Path) {
         if let Err(error) = self.store.delete(&place(location)).await {
-            tracing::warn!(%location, %error, "the reservation of a file's name stays behind for now");
+            tracing::warn!(%location, %error, "the reservation of a file's name could not be removed; the next round of retention tries again");
         }
     }
 }
