@@ -14,29 +14,33 @@ use super::{
 };
 
 const NAMES: &str = "names";
+/// Times that a reservation may end between two looks at it: each is another upload of the same file that ended.
+const TRIES: u32 = 3;
 
 impl Bucket {
     /// Whether the name is for the content of this hash from now on; if not, it is for other content. Look at what has
     /// the name after this: a reservation ends when the file is there.
     pub(super) async fn reserve(&self, location: &Path, sha256: &str) -> Result<bool, ArchiveError> {
         let place = place(location);
-        let options = PutOptions::from(PutMode::Create);
-        match self.store.put_opts(&place, sha256.to_owned().into(), options).await {
-            Ok(_) => return Ok(true),
-            Err(error) if is_taken(&error) => {}
-            Err(error) => return Err(self.troubled(&error)),
-        }
-        let reserved = match self.store.get(&place).await {
-            Ok(found) => found.bytes().await,
-            Err(error) => Err(error),
-        };
-        match reserved {
-            Ok(reserved) => Ok(reserved == sha256.as_bytes()),
-            Err(object_store::Error::NotFound { .. }) => {
-                Err(Fault::Away("another upload of the same file has just ended".to_owned()).into())
+        for _ in 0..TRIES {
+            let options = PutOptions::from(PutMode::Create);
+            match self.store.put_opts(&place, sha256.to_owned().into(), options).await {
+                Ok(_) => return Ok(true),
+                Err(error) if is_taken(&error) => {}
+                Err(error) => return Err(self.troubled(&error)),
             }
-            Err(error) => Err(self.troubled(&error)),
+            let reserved = match self.store.get(&place).await {
+                Ok(found) => found.bytes().await,
+                Err(error) => Err(error),
+            };
+            match reserved {
+                Ok(reserved) => return Ok(reserved == sha256.as_bytes()),
+                // It ended in between: then what it was for is there, and that is for the next look to tell.
+                Err(object_store::Error::NotFound { .. }) => {}
+                Err(error) => return Err(self.troubled(&error)),
+            }
         }
+        Err(Fault::Away("other uploads of the same file end at this very moment".to_owned()).into())
     }
 
     /// The names that are reserved; where a reservation stays behind, for nobody any more.
