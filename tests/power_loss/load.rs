@@ -158,7 +158,7 @@ impl<'a> Load<'a> {
         let judge = move |job: Option<&Job>, duplicate| {
             let verdict = if job.is_some() { Verdict::Matched } else { Verdict::Unmatched };
             let note = Note { task: None, duplicate, kept_bytes: length as u64, successor: id(u16::MAX) };
-            Judged { record: CallbackRecord { verdict, ..entry }, keep: true, keep_body: true, note }
+            Judged { record: CallbackRecord { verdict, ..entry.clone() }, keep: true, keep_body: true, note }
         };
         self.journal.borrow_mut().bodies.insert(number, body.clone());
         let now = self.now;

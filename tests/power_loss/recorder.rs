@@ -43,7 +43,7 @@ pub(crate) enum Op {
     },
 }
 
-/// The operations on a folder and all below it, each noted once the kernel has done it.
+/// The operations on a folder and all below it, in the order in which the kernel has done them.
 pub(crate) struct Recording {
     folder: PathBuf,
     ops: Mutex<Vec<Op>>,
@@ -130,14 +130,27 @@ unsafe fn named(path: *const c_char) -> Option<(Arc<Recording>, PathBuf)> {
     recording_of(&path).map(|recording| (recording, path))
 }
 
-fn write_at(fd: c_int, bytes: *const c_void, length: usize, at: i64) -> isize {
-    let recorded = opened(fd);
-    let written = unsafe { libc::syscall(libc::SYS_pwrite64, fd, bytes, length, at) } as isize;
-    if let (Some((recording, path)), Ok(count @ 1..)) = (recorded, usize::try_from(written)) {
-        let bytes = unsafe { std::slice::from_raw_parts(bytes.cast::<u8>(), count) }.to_vec();
-        recording.note(Op::Write { path, at: at.cast_unsigned(), bytes });
-    }
-    written
+/// Does something and notes it before anything else is done to the folder: the engine writes to a file and shortens it
+/// on several threads.
+fn noted<T: Copy>(
+    recorded: Option<(Arc<Recording>, PathBuf)>,
+    call: impl FnOnce() -> T,
+    op: impl FnOnce(PathBuf, T) -> Option<Op>,
+) -> T {
+    let Some((recording, path)) = recorded else { return call() };
+    let mut ops = recording.ops();
+    let done = call();
+    ops.extend(op(path, done));
+    done
+}
+
+/// What a call wrote that returned this, if it wrote anything.
+///
+/// # Safety
+/// `bytes` has as many.
+unsafe fn bytes_of(bytes: *const c_void, written: isize) -> Option<Vec<u8>> {
+    let count = usize::try_from(written).ok().filter(|count| *count > 0)?;
+    Some(unsafe { std::slice::from_raw_parts(bytes.cast::<u8>(), count) }.to_vec())
 }
 
 fn sync(call: c_long, fd: c_int) -> c_int {
@@ -160,23 +173,23 @@ fn sync(call: c_long, fd: c_int) -> c_int {
 /// As libc's.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn pwrite64(fd: c_int, bytes: *const c_void, length: usize, at: i64) -> isize {
-    write_at(fd, bytes, length, at)
+    let call = || unsafe { libc::syscall(libc::SYS_pwrite64, fd, bytes, length, at) } as isize;
+    noted(opened(fd), call, |path, written| {
+        let bytes = unsafe { bytes_of(bytes, written) }?;
+        Some(Op::Write { path, at: at.cast_unsigned(), bytes })
+    })
 }
 
 /// # Safety
 /// As libc's.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn write(fd: c_int, bytes: *const c_void, length: usize) -> isize {
-    let Some((recording, path)) = opened(fd) else {
-        return unsafe { libc::syscall(libc::SYS_write, fd, bytes, length) } as isize;
-    };
-    let written = unsafe { libc::syscall(libc::SYS_write, fd, bytes, length) } as isize;
-    if let Ok(count @ 1..) = usize::try_from(written) {
-        let bytes = unsafe { std::slice::from_raw_parts(bytes.cast::<u8>(), count) }.to_vec();
+    let call = || unsafe { libc::syscall(libc::SYS_write, fd, bytes, length) } as isize;
+    noted(opened(fd), call, |path, written| {
+        let bytes = unsafe { bytes_of(bytes, written) }?;
         let end = unsafe { libc::lseek(fd, 0, libc::SEEK_CUR) };
-        recording.note(Op::Write { path, at: end.cast_unsigned() - count as u64, bytes });
-    }
-    written
+        Some(Op::Write { path, at: end.cast_unsigned() - bytes.len() as u64, bytes })
+    })
 }
 
 /// # Safety
@@ -197,12 +210,10 @@ unsafe extern "C" fn fdatasync(fd: c_int) -> c_int {
 /// As libc's.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn ftruncate64(fd: c_int, length: i64) -> c_int {
-    let recorded = opened(fd);
-    let failed = unsafe { libc::syscall(libc::SYS_ftruncate, fd, length) } as c_int;
-    if let (Some((recording, path)), 0) = (recorded, failed) {
-        recording.note(Op::Length { path, bytes: length.cast_unsigned() });
-    }
-    failed
+    let call = || unsafe { libc::syscall(libc::SYS_ftruncate, fd, length) } as c_int;
+    noted(opened(fd), call, |path, failed| {
+        (failed == 0).then(|| Op::Length { path, bytes: length.cast_unsigned() })
+    })
 }
 
 /// # Safety
@@ -211,50 +222,36 @@ unsafe extern "C" fn ftruncate64(fd: c_int, length: i64) -> c_int {
 unsafe extern "C" fn open64(path: *const c_char, flags: c_int, mode: libc::mode_t) -> c_int {
     let recorded = unsafe { named(path) };
     let new = recorded.as_ref().is_some_and(|(_, path)| flags & libc::O_CREAT != 0 && !path.exists());
-    let fd = unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path, flags, mode) } as c_int;
-    if let (Some((recording, path)), 0..) = (recorded, fd) {
-        if new {
-            recording.note(Op::File(path));
-        } else if flags & libc::O_TRUNC != 0 {
-            recording.note(Op::Length { path, bytes: 0 });
-        }
-    }
-    fd
+    let call = || unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path, flags, mode) } as c_int;
+    noted(recorded, call, |path, fd| match fd {
+        0.. if new => Some(Op::File(path)),
+        0.. if flags & libc::O_TRUNC != 0 => Some(Op::Length { path, bytes: 0 }),
+        _ => None,
+    })
 }
 
 /// # Safety
 /// As libc's.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn mkdir(path: *const c_char, mode: libc::mode_t) -> c_int {
-    let recorded = unsafe { named(path) };
-    let failed = unsafe { libc::syscall(libc::SYS_mkdirat, libc::AT_FDCWD, path, mode) } as c_int;
-    if let (Some((recording, path)), 0) = (recorded, failed) {
-        recording.note(Op::Folder(path));
-    }
-    failed
+    let call = || unsafe { libc::syscall(libc::SYS_mkdirat, libc::AT_FDCWD, path, mode) } as c_int;
+    noted(unsafe { named(path) }, call, |path, failed| (failed == 0).then_some(Op::Folder(path)))
 }
 
 /// # Safety
 /// As libc's.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn rename(from: *const c_char, to: *const c_char) -> c_int {
-    let recorded = unsafe { (named(from), named(to)) };
+    let (recorded, new) = unsafe { (named(from), named(to)) };
     let cwd = libc::AT_FDCWD;
-    let failed = unsafe { libc::syscall(libc::SYS_renameat2, cwd, from, cwd, to, 0) } as c_int;
-    if let ((Some((recording, from)), Some((_, to))), 0) = (recorded, failed) {
-        recording.note(Op::Rename(from, to));
-    }
-    failed
+    let call = || unsafe { libc::syscall(libc::SYS_renameat2, cwd, from, cwd, to, 0) } as c_int;
+    noted(recorded, call, |from, failed| Some(Op::Rename(from, new.filter(|_| failed == 0)?.1)))
 }
 
 /// # Safety
 /// As libc's.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn unlink(path: *const c_char) -> c_int {
-    let recorded = unsafe { named(path) };
-    let failed = unsafe { libc::syscall(libc::SYS_unlinkat, libc::AT_FDCWD, path, 0) } as c_int;
-    if let (Some((recording, path)), 0) = (recorded, failed) {
-        recording.note(Op::Remove(path));
-    }
-    failed
+    let call = || unsafe { libc::syscall(libc::SYS_unlinkat, libc::AT_FDCWD, path, 0) } as c_int;
+    noted(unsafe { named(path) }, call, |path, failed| (failed == 0).then_some(Op::Remove(path)))
 }
