@@ -1,7 +1,6 @@
 //! The same on Azure's own emulator.
 
 use std::{
-    net::TcpListener,
     os::unix::process::CommandExt as _,
     process::{Child, Command, Stdio},
 };
@@ -29,7 +28,7 @@ struct Azurite {
 impl Azurite {
     async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = support::free_port();
         let program = concat!(env!("CARGO_MANIFEST_DIR"), "/target/servers/node_modules/.bin/azurite-blob");
         let started = Command::new(program)
             .args(["--silent", "--skipApiVersionCheck", "--disableTelemetry", "--blobHost", "127.0.0.1"])
