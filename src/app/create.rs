@@ -115,13 +115,13 @@ impl App {
     pub async fn create(&self, request: NewRequest, owner: &str) -> Result<Created, AppError> {
         let checked = self.check(&request)?;
         let now = self.now();
-        let document = Document { input: checked.body.clone(), metadata: request.metadata.clone() };
-        let key = request.idempotency_key.clone().map(|key| IdempotencyKey {
+        let key = request.idempotency_key.as_ref().map(|key| IdempotencyKey {
             owner: owner.to_owned(),
-            key,
+            key: key.clone(),
             fingerprint: fingerprint(&request),
             reusable: false,
         });
+        let document = Document { input: checked.body, metadata: request.metadata };
         let new = NewJob {
             callback_expected: self.expects_callback(&checked.model),
             cost: booked(checked.estimate.credits, checked.estimate.exact, now),
@@ -134,19 +134,19 @@ impl App {
             notify: request.notify,
             trace: request.trace,
         };
-        self.insert(Job::new(self.fresh_id()?, now, new), &document, key).await
+        self.insert(Job::new(self.fresh_id()?, now, new), document, key).await
     }
 
     pub(super) async fn insert(
         &self,
         job: Job,
-        document: &Document,
+        document: Document,
         key: Option<IdempotencyKey>,
     ) -> Result<Created, AppError> {
         let estimated = job.cost.estimated_credits;
         let ((event, deliveries), limits) = (job.created(&self.policy()), self.limits());
         let owed = deliveries.len() as u32;
-        let insert = Insert { job, event, deliveries, document: encode(document), key, limits };
+        let insert = Insert { job, event, deliveries, document: encode(&document), key, limits };
         match self.store.insert(insert).await? {
             Inserted::New(job) => {
                 trace::created(&job);
@@ -154,7 +154,7 @@ impl App {
                     self.mind_budgets(None).await;
                 }
                 let deliveries = DeliveryCounts { total: owed, pending: owed, ..DeliveryCounts::default() };
-                let fresh = Fresh { document: document.clone(), deliveries };
+                let fresh = Fresh { document, deliveries };
                 Ok(Created { job: *job, fresh: Some(fresh), replayed: false })
             }
             Inserted::Replayed(job) => Ok(Created { job: *job, fresh: None, replayed: true }),
