@@ -122,7 +122,7 @@ pub(crate) fn arrival(
         policy: Arc::clone(policy),
         judge: Box::new(move |_, duplicate| {
             let note = Note { task: None, duplicate, kept_bytes: record.bytes, successor };
-            Judged { record, keep: true, keep_body: true, note }
+            Judged { record: record.clone(), keep: true, keep_body: true, note }
         }),
     })
 }

@@ -72,7 +72,7 @@ impl App {
                 successor,
             };
             let keep_body = !duplicate && refused.is_none();
-            Judged { record: CallbackRecord { verdict, ..record }, keep, keep_body, note }
+            Judged { record: CallbackRecord { verdict, ..record.clone() }, keep, keep_body, note }
         };
         let heard = self
             .store

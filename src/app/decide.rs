@@ -79,7 +79,7 @@ impl App {
             fingerprint: [0; 32],
             reusable: mode != RetryMode::Resubmit,
         };
-        self.insert(next, &document, Some(key)).await
+        self.insert(next, document, Some(key)).await
     }
 
     async fn successor(&self, job: &Job, mode: RetryMode) -> Result<Job, AppError> {

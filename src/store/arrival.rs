@@ -115,8 +115,8 @@ pub struct Arrival {
     pub judge: Judge,
 }
 
-/// Judges a callback. Pure, and called once.
-pub type Judge = Box<dyn FnOnce(Option<&Job>, bool) -> Judged + Send>;
+/// Judges a callback. Pure: a store asks again where its first try came to nothing.
+pub type Judge = Box<dyn Fn(Option<&Job>, bool) -> Judged + Send + Sync>;
 
 /// What a callback means.
 #[derive(Clone, Debug)]

@@ -6,6 +6,7 @@ mod life;
 mod pooled;
 mod restored;
 mod tls;
+mod together;
 
 use std::{
     sync::{Arc, OnceLock, Weak},

@@ -138,7 +138,7 @@ pub(crate) fn called(
     n: u16,
     delivery: &str,
     body: &'static [u8],
-    adjust: impl FnOnce(&mut Judged) + Send + 'static,
+    adjust: impl Fn(&mut Judged) + Send + Sync + 'static,
 ) -> Arrival {
     let record = record(n, delivery, body);
     let judge = move |job: Option<&Job>, duplicate: bool| {
@@ -148,7 +148,7 @@ pub(crate) fn called(
             Some(_) => Verdict::Matched,
         };
         let note = Note { task: None, duplicate, kept_bytes: body.len() as u64, successor: id(9_000 + n) };
-        let record = CallbackRecord { verdict, ..record };
+        let record = CallbackRecord { verdict, ..record.clone() };
         let mut judged = Judged { record, keep: !duplicate, keep_body: true, note };
         adjust(&mut judged);
         judged

@@ -1,4 +1,4 @@
-//! Callbacks: judged with their job locked, written in the same transaction. Two round trips.
+//! Callbacks, each alone: judged with its job locked, written in the same transaction. Two round trips.
 
 use sqlx::Row as _;
 use uuid::Uuid;
@@ -7,6 +7,7 @@ use super::{
     PostgresStore,
     link::{Session, Trouble, bytes, text},
     row::{self, Verdict},
+    together::Answer,
 };
 use crate::{
     lifecycle::{Change, Event, Job, JobId, Millis, Note, Policy},
@@ -24,21 +25,32 @@ struct Known {
 
 impl PostgresStore {
     pub(super) async fn hear(&self, arrival: Arrival) -> Result<Heard, StoreError> {
-        let Arrival { job_id, delivery_id, body, now, policy, judge } = arrival;
-        let delivery = digest::delivery(&delivery_id).cast_signed();
+        match self.together.hear(arrival).await {
+            Answer::Heard(heard) => Ok(heard),
+            Answer::Alone(arrival) => self.hear_alone(arrival).await,
+            Answer::Failed(error) => Err(error),
+        }
+    }
+
+    async fn hear_alone(&self, arrival: Arrival) -> Result<Heard, StoreError> {
+        let delivery = delivery(&arrival);
+        let Arrival { job_id, body, now, policy, judge, .. } = arrival;
         let (mut session, known) = self.listen_to(job_id, delivery).await?;
         let Judged { record, keep, keep_body, note } = judge(known.job.as_ref(), known.seen);
         let verdict = record.verdict;
         let body: &[u8] = if keep_body { &body } else { &[] };
         let mut sql = String::new();
         if !known.stray {
-            let job = row::uuid(job_id);
-            sql.push_str(&format!("INSERT INTO heard VALUES ('{job}', {delivery}) ON CONFLICT DO NOTHING; "));
+            let heard = heard(job_id, delivery);
+            sql.push_str(&format!("INSERT INTO heard VALUES {heard} ON CONFLICT DO NOTHING; "));
         }
         if keep {
             let room = (known.stray && !known.seen).then(|| take_stray(job_id, delivery, body.len()));
-            sql.push_str(&log(&record, body)?);
-            sql.push_str(&room.map_or_else(|| "; ".to_owned(), |room| format!(" WHERE {room}; ")));
+            let condition = room.map_or_else(String::new, |room| format!(" WHERE {room}"));
+            let entry = entry(&record, body)?;
+            sql.push_str(&format!(
+                "INSERT INTO callbacks SELECT * FROM (VALUES {entry}) AS entry{condition}; "
+            ));
         }
         let happened = Happening { event: Event::Callback(note.clone()), now, policy: &policy };
         let changed = match known.job {
@@ -86,7 +98,10 @@ impl PostgresStore {
         let end = if names_another { "" } else { "; COMMIT" };
         let asked = format!("{sql}SELECT * FROM replace_job({document}){end}");
         let rows = match session.ask(&asked).await {
-            Err(Trouble::Lost(_)) if !names_another && self.was_written(job.id, written_by).await? => {
+            Err(Trouble::Lost(_))
+                if !names_another && self.link.was_written([job.id], written_by).await? =>
+            {
+                self.owes(!change.deliveries.is_empty());
                 self.wrote(None, &change.job);
                 return Ok(Some(Changed { before: Box::new(job), after: Box::new(change.job) }));
             }
@@ -156,10 +171,20 @@ fn take_stray(job: JobId, delivery: i64, kept: usize) -> String {
     format!("take_stray('{job}', {delivery}, {kept}, {})", limits.join(", "))
 }
 
-/// An entry of the inbound log, as a statement to which a condition may be added.
-fn log(record: &CallbackRecord, body: &[u8]) -> Result<String, StoreError> {
+/// By what repeats of a callback are known, beside the job.
+pub(super) fn delivery(arrival: &Arrival) -> i64 {
+    digest::delivery(&arrival.delivery_id).cast_signed()
+}
+
+/// That a delivery was heard, as a row.
+pub(super) fn heard(job: JobId, delivery: i64) -> String {
+    format!("('{}', {delivery})", row::uuid(job))
+}
+
+/// An entry of the inbound log, as a row.
+pub(super) fn entry(record: &CallbackRecord, body: &[u8]) -> Result<String, StoreError> {
     let id = Uuid::from_bytes(*record.id.as_bytes());
-    let verdict = row::name(&record.verdict);
+    let verdict = text(&row::name(&record.verdict));
     let (job, json, body) = (row::uuid(record.job_id), text(&row::encode(record)?), bytes(body));
-    Ok(format!("INSERT INTO callbacks SELECT '{id}', '{job}', {}, {json}, {body}", text(&verdict)))
+    Ok(format!("('{id}'::uuid, '{job}'::uuid, {verdict}, {json}, {body})"))
 }

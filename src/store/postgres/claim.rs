@@ -57,7 +57,7 @@ impl PostgresStore {
         let sql = format!("SELECT * FROM claim_known({document}, {wanted}::smallint, {bounds})");
         let row = match self.link.once(&sql).await {
             Ok(mut rows) => rows.pop(),
-            Err(Trouble::Lost(_)) if self.was_written(job.id, written_by).await? => {
+            Err(Trouble::Lost(_)) if self.link.was_written([job.id], written_by).await? => {
                 self.wrote(None, &change.job);
                 return Ok(Some(vec![change.job]));
             }
@@ -120,7 +120,7 @@ impl PostgresStore {
             Ok(rows) => rows,
             // Unless it says that it did, nobody may work on what it may have committed: that comes back by its lease.
             Err(trouble @ Trouble::Lost(_)) => {
-                if !self.was_written(changes[0].job.id, written_by).await? {
+                if !self.link.was_written(changes.iter().map(|change| change.job.id), written_by).await? {
                     return Err(trouble.into());
                 }
                 changes.iter().for_each(|change| self.wrote(None, &change.job));

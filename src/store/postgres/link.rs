@@ -8,7 +8,7 @@
 //! each one; here a connection that fails is dropped instead, and what was asked of it is asked again.
 
 use std::{
-    fmt::Write as _,
+    fmt::{self, Write as _},
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -27,8 +27,10 @@ use tokio::{
     time::timeout,
 };
 use tokio_util::task::AbortOnDropHandle;
+use uuid::Uuid;
 
-use crate::store::StoreError;
+use super::row;
+use crate::{lifecycle::JobId, store::StoreError};
 
 /// Longest wait for a connection.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -68,6 +70,14 @@ impl Trouble {
         matches!(self, Self::Refused { code, .. } if code == wanted)
     }
 
+    /// It is no fault of what was asked: the same may well be carried out another time.
+    pub(super) fn is_of_the_moment(&self) -> bool {
+        let timed_out = |code| matches!(code, "57014" | "55P03"); // a statement's time, or a lock's
+        self.is_away()
+            || self.is_passing()
+            || matches!(self, Self::Refused { code, .. } if timed_out(&**code))
+    }
+
     /// The database goes away, or has no room: whatever was asked, it may be asked again.
     fn is_away(&self) -> bool {
         let Self::Refused { code, .. } = self else { return true };
@@ -75,12 +85,18 @@ impl Trouble {
     }
 }
 
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lost(why) => f.write_str(why),
+            Self::Refused { message, .. } => write!(f, "the database refuses: {message}"),
+        }
+    }
+}
+
 impl From<Trouble> for StoreError {
     fn from(trouble: Trouble) -> Self {
-        match trouble {
-            Trouble::Lost(why) => Self::Unavailable(why),
-            Trouble::Refused { message, .. } => Self::Unavailable(format!("the database refuses: {message}")),
-        }
+        Self::Unavailable(trouble.to_string())
     }
 }
 
@@ -208,6 +224,20 @@ impl Link {
         }
     }
 
+    /// Whether a write of ours was committed whose answer was lost, of which these jobs were part: one that nobody wrote since
+    /// says so for all.
+    pub(super) async fn was_written(
+        &self,
+        jobs: impl IntoIterator<Item = JobId>,
+        written_by: Uuid,
+    ) -> Result<bool, Trouble> {
+        let ids = jobs.into_iter().map(|id| row::uuid(id).to_string()).collect::<Vec<_>>().join(",");
+        let sql = format!(
+            "SELECT 1 FROM jobs WHERE id = ANY ('{{{ids}}}') AND written_by = '{written_by}' LIMIT 1"
+        );
+        Ok(!self.ask(&sql).await?.is_empty())
+    }
+
     /// The only row of an answer.
     pub(super) async fn ask_one(&self, sql: &str) -> Result<PgRow, Trouble> {
         let row = self.ask(sql).await?.pop();
@@ -253,7 +283,7 @@ impl Session<'_> {
 
 /// A wait of 1 to 20 milliseconds that is not everybody's.
 fn spread() -> Duration {
-    Duration::from_millis(1 + uuid::Uuid::now_v7().as_u128() as u64 % 20)
+    Duration::from_millis(1 + Uuid::now_v7().as_u128() as u64 % 20)
 }
 
 /// A text, for use within SQL.

@@ -2,7 +2,8 @@
 //!
 //! One table a kind of thing ([migrations](../migrations)), and functions there that write one change each. A record is
 //! text that only reelhook reads; [`row`] makes the document of which the database makes rows. Every request is one
-//! round trip ([`link`]), but for claims and callbacks, which are judged here while the database holds the lock: two.
+//! round trip ([`link`]), but for claims and callbacks, which are judged here while the database holds the lock: two, and
+//! callbacks that come at the same time share them ([`together`]).
 
 mod beat;
 mod board;
@@ -18,6 +19,7 @@ mod requests;
 mod restored;
 mod retain;
 mod row;
+mod together;
 mod write;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -38,6 +40,7 @@ use self::{
     link::{Link, Trouble, bytes, text},
     requests::Requests,
     row::{Writer, column},
+    together::Together,
 };
 use super::{
     Arrival, Booked, CallbackFilter, CallbackRecord, Claim, ClaimedDelivery, Counts, DeliveryChanged,
@@ -63,6 +66,7 @@ pub struct PostgresStore {
     clock: Clock,
     requests: Requests,
     writer: Writer,
+    together: Together,
     /// This instance, while this process runs it.
     process: String,
     stop: CancellationToken,

@@ -21,6 +21,7 @@ use super::{
     link::Link,
     requests::Requests,
     row::Writer,
+    together::Together,
 };
 use crate::{clock::Clock, config, store::StoreError};
 
@@ -74,6 +75,8 @@ pub(super) async fn open(
     tokio::spawn(beat.run(hints, stop.clone()));
     let instance = config.instance;
     tracing::info!(instance, "this instance shares the store with others");
+    let writer = Writer { instance };
+    let together = Together::start(&link, &board, &log, &writer);
     Ok(PostgresStore {
         link,
         board,
@@ -81,7 +84,8 @@ pub(super) async fn open(
         gate,
         clock,
         requests: Requests::default(),
-        writer: Writer { instance },
+        writer,
+        together,
         process,
         stop,
     })

@@ -212,6 +212,25 @@ struct Replacement {
     limits: LimitsRow,
 }
 
+/// Changes that are written together, each of nothing but its own job: an argument of `replace_together`.
+#[derive(Default, Serialize)]
+pub(super) struct Changes {
+    jobs: Vec<JobRow>,
+    events: Vec<EventRow>,
+    deliveries: Vec<DeliveryRow>,
+}
+
+impl Changes {
+    pub(super) fn is_empty(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
+    /// Whether something is owed to sinks by them.
+    pub(super) fn owe(&self) -> bool {
+        !self.deliveries.is_empty()
+    }
+}
+
 /// Writes documents in an instance's name.
 #[derive(Clone, Debug)]
 pub(super) struct Writer {
@@ -284,6 +303,21 @@ impl Writer {
             budgeted: limited && paid,
             limits: limits.into(),
         })
+    }
+
+    /// Puts a change to others; nothing of one that breaks a rule.
+    pub(super) fn add(
+        &self,
+        changes: &mut Changes,
+        change: &Change,
+        written_by: Uuid,
+    ) -> Result<(), StoreError> {
+        let job = JobRow::of(&change.job, written_by)?;
+        let (events, deliveries) = (self.signed(&change.events)?, DeliveryRow::all(&change.deliveries)?);
+        changes.jobs.push(job);
+        changes.events.extend(events);
+        changes.deliveries.extend(deliveries);
+        Ok(())
     }
 
     /// Events, as an argument of `log_events`.

@@ -9,7 +9,7 @@ use super::{
     row::{self, Verdict},
 };
 use crate::{
-    lifecycle::{Change, Delivery, EventRecord, JobId},
+    lifecycle::{Change, Delivery, EventRecord},
     store::{Exceeded, Insert, Inserted, Limits, Replaced, StoreError},
 };
 
@@ -131,7 +131,7 @@ impl PostgresStore {
     }
 
     /// Notes that something is owed to sinks.
-    fn owes(&self, anything: bool) {
+    pub(super) fn owes(&self, anything: bool) {
         if anything {
             self.board.forget_waiting();
         }
@@ -147,13 +147,6 @@ impl PostgresStore {
             }
         };
         Ok(Verdict::of(&row)?)
-    }
-
-    /// Whether a write of ours was committed whose answer was lost.
-    pub(super) async fn was_written(&self, id: JobId, written_by: Uuid) -> Result<bool, Trouble> {
-        let id = row::uuid(id);
-        let sql = format!("SELECT 1 FROM jobs WHERE id = '{id}' AND written_by = '{written_by}'");
-        Ok(!self.link.ask(&sql).await?.is_empty())
     }
 }
 

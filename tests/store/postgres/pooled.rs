@@ -16,10 +16,10 @@ fn pooler(base: &Base) -> &'static Pooler {
 }
 
 /// A database of its own, by way of the pooler.
-struct Pooled(Base);
+pub(super) struct Pooled(pub(super) Base);
 
 impl Pooled {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let base = Base::new();
         let database = pooler(&base).to(&base.database);
         Self(Base { database, ..base })

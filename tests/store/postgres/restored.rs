@@ -7,6 +7,9 @@ use reelhook::{
     store::{EventFilter, Store, StoreError, postgres, transfer::Restored},
 };
 
+use secrecy::ExposeSecret as _;
+use sqlx::{Connection as _, PgConnection, Row as _, raw_sql};
+
 use super::Base;
 use crate::support::*;
 
@@ -71,4 +74,34 @@ async fn a_database_that_an_instance_works_on_is_not_taken_for_restored() {
     let refused = postgres::restored(&base.database, &policy()).await.unwrap_err();
     assert!(matches!(&refused, StoreError::Locked { owner, .. } if owner.starts_with("test.")), "{refused}");
     assert_eq!(get(&*store, id(1)).await.phase_name(), "queued");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_starts_while_the_numbers_are_lifted_goes_on_with_the_lifted_ones() {
+    let base = Base::new();
+    base.instance().await.close().await;
+    let mut connections = Vec::new();
+    for _ in 0..2 {
+        connections.push(PgConnection::connect(base.database.url.expose_secret()).await.unwrap());
+    }
+    let [restoring, starting] = &mut connections[..] else { panic!() };
+    let one = "INSERT INTO events (id, kind, record) VALUES (gen_random_uuid(), 'x', '{}')";
+    raw_sql(one).execute(&mut *restoring).await.unwrap();
+    let lift = "BEGIN; LOCK TABLE jobs, events, log_head IN EXCLUSIVE MODE; \
+                INSERT INTO events (id, kind, record) VALUES (gen_random_uuid(), 'x', '{}')";
+    raw_sql(lift).execute(&mut *restoring).await.unwrap();
+    let numbering = raw_sql("SELECT numbered FROM number_events()").fetch_one(starting);
+    let lifting = async {
+        let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'relation' \
+                     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+        while base.server.sql(&base.database, waits) == "0" {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let lifted = "UPDATE log_head SET newest = newest + (1::bigint << 32); COMMIT";
+        raw_sql(lifted).execute(&mut *restoring).await.unwrap();
+    };
+    let (numbered, ()) = tokio::join!(numbering, lifting);
+    assert_eq!(numbered.unwrap().get::<i64, _>(0), 2);
+    let newest = base.server.sql(&base.database, "SELECT newest FROM log_head");
+    assert_eq!(newest, ((1_u64 << 32) + 2).to_string());
 }
