@@ -3,7 +3,10 @@
 use std::{
     collections::HashMap,
     net::TcpListener,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use actix_web::{
@@ -19,7 +22,7 @@ use super::*;
 
 /// What is wrong with an object store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Flaw {
+pub(super) enum Flaw {
     None,
     RefusesConditions,
     IgnoresConditions,
@@ -35,20 +38,25 @@ enum Flaw {
     BusyAtAbort,
     /// Says of the first file, and of the first upload that is taken back, that it is out of order, and has done it.
     LosesAnswers,
+    /// Refuses the first name that is reserved, for a reservation that has ended when one looks whose it is.
+    EndsReservation,
 }
 
 /// As little of S3 as a probe asks for, kept in memory. Signatures are not looked at.
-struct FakeS3 {
+pub(super) struct FakeS3 {
     flaw: Flaw,
     /// Content and metadata, by path.
     files: Mutex<HashMap<String, (Bytes, String)>>,
     /// Uploads in pieces that were not taken back.
     begun: Mutex<usize>,
+    /// A reservation has.
+    has_ended: AtomicBool,
 }
 
 impl FakeS3 {
-    async fn start(flaw: Flaw) -> (Arc<Self>, Bucket) {
-        let fake = Arc::new(Self { flaw, files: Mutex::default(), begun: Mutex::default() });
+    pub(super) async fn start(flaw: Flaw) -> (Arc<Self>, Bucket) {
+        let has_ended = AtomicBool::new(false);
+        let fake = Arc::new(Self { flaw, files: Mutex::default(), begun: Mutex::default(), has_ended });
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let data = Data::from(Arc::clone(&fake));
@@ -60,6 +68,10 @@ impl FakeS3 {
 
     fn put(&self, request: &HttpRequest, path: String, body: Bytes) -> HttpResponse {
         let mut files = self.files.lock().unwrap();
+        let reserves = self.flaw == Flaw::EndsReservation && path.contains("/.reelhook/names/");
+        if reserves && !self.has_ended.swap(true, Relaxed) {
+            return refused(412, "PreconditionFailed");
+        }
         if request.headers().contains_key("if-none-match") {
             match self.flaw {
                 Flaw::BusyAtTaken if files.contains_key(&path) => return busy(),

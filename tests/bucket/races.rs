@@ -17,7 +17,10 @@ use reelhook::{
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
-use super::*;
+use super::{
+    probed::{FakeS3, Flaw},
+    *,
+};
 
 /// An instance as far as it fetches.
 struct Instance {
@@ -27,11 +30,11 @@ struct Instance {
 }
 
 impl Instance {
-    async fn new(server: &Seaweed) -> Self {
+    async fn new(bucket: Bucket) -> Self {
         let spool = tempfile::tempdir().unwrap();
         let storage = config::Storage {
             root: spool.path().to_owned(),
-            bucket: Some(server.settings(Serve::Proxy)),
+            bucket: Some(bucket),
             ..Config::defaults().storage
         };
         let archive = Arc::new(Archive::open(&config::Storage { min_free: 0, ..storage }).await.unwrap());
@@ -70,7 +73,8 @@ async fn host(bytes: usize, changes: bool) -> FileServer {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_with_the_same_content_one_stores_it_and_the_other_finds_it_stored() {
     let server = Seaweed::start().await;
-    let (one, two) = (Instance::new(&server).await, Instance::new(&server).await);
+    let [one, two] = [(); 2].map(|()| Instance::new(server.settings(Serve::Proxy)));
+    let (one, two) = tokio::join!(one, two);
     for (round, bytes) in [100_000, 12 << 20].into_iter().enumerate() {
         let host = host(bytes, false).await;
         let (job, url) = (format!("job_{round}"), host.url("/v.mp4"));
@@ -82,10 +86,20 @@ async fn of_two_with_the_same_content_one_stores_it_and_the_other_finds_it_store
     }
 }
 
+#[tokio::test]
+async fn a_name_whose_reservation_ends_while_one_asks_whose_it_is_is_reserved_anew() {
+    let (_server, bucket) = FakeS3::start(Flaw::EndsReservation).await;
+    let (instance, host) = (Instance::new(bucket).await, host(100_000, false).await);
+    let stored = instance.fetch("job_1", &host.url("/v.mp4")).await;
+    assert_eq!(stored.location, "job_1.mp4");
+    instance.assert_has(&stored).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_with_other_content_neither_overwrites_what_the_other_recorded() {
     let server = Seaweed::start().await;
-    let (one, two) = (Instance::new(&server).await, Instance::new(&server).await);
+    let [one, two] = [(); 2].map(|()| Instance::new(server.settings(Serve::Proxy)));
+    let (one, two) = tokio::join!(one, two);
     for round in 0..8 {
         // Half of them in one request, half in pieces.
         let host = host(if round % 2 == 0 { 100_000 } else { 6 << 20 }, true).await;
@@ -184,7 +198,7 @@ fn damage(store: &config::Store, job: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_name_that_a_killed_instance_reserved_is_for_its_content_only() {
     let server = Seaweed::start().await;
-    let (one, client) = (Instance::new(&server).await, server.client());
+    let (one, client) = (Instance::new(server.settings(Serve::Proxy)).await, server.client());
     // In one request, and in pieces.
     for bytes in [100_000, 6 << 20] {
         let (host, body) = (host(bytes, false).await, video::mp4(bytes));

@@ -76,6 +76,14 @@ impl Flaw {
         }
     }
 
+    /// Damage comes after an honest run.
+    const fn ends(self) -> Ends {
+        match self {
+            Self::Without(_) => Ends::Broken,
+            Self::Tampered => Ends::OrDoubted,
+        }
+    }
+
     fn kills(self, seed: u64) -> Vec<Kill> {
         match self {
             Self::Without(missing) => plan::kills_without(missing, BROKEN, seed),
@@ -94,13 +102,13 @@ async fn main() -> ExitCode {
     let ends = if kills.is_some() { Ends::All } else { Ends::OrDoubted };
     if let Some(missing) = without {
         let flaw = Flaw::Without(missing);
-        let report = run(&flaw.kills(seed), seed, Some(flaw), Ends::Broken).await;
+        let report = run(&flaw.kills(seed), seed, Some(flaw), flaw.ends()).await;
         return exit_code(report.is_spotless());
     }
     let mut good = run(&plan::kills(kills.unwrap_or(SHORT), seed), seed, None, ends).await.is_spotless();
     let flaws = Safeguard::value_variants().iter().copied().map(Flaw::Without).chain([Flaw::Tampered]);
     for flaw in flaws.filter(|_| kills.is_none()) {
-        let noticed = flaw.is_noticed(&run(&flaw.kills(seed), seed, Some(flaw), Ends::Broken).await);
+        let noticed = flaw.is_noticed(&run(&flaw.kills(seed), seed, Some(flaw), flaw.ends()).await);
         println!("{flaw:?}: the checker {}\n", if noticed { "notices" } else { "DOES NOT NOTICE" });
         good &= noticed;
     }

@@ -2,14 +2,16 @@
 
 use std::{
     io::Read as _,
-    net::TcpListener,
     process::{Command, Stdio},
 };
 
 use predicates::prelude::*;
 use serde_json::Value;
 
-use crate::fake::{Answer, Fake, ID, job, reelhook};
+use crate::{
+    fake::{Answer, Fake, ID, job, reelhook},
+    support::free_port,
+};
 
 const KEY: &str = "rhk_0123456789012345678901234567890123456789012";
 
@@ -37,8 +39,7 @@ fn a_problem_is_one_line_of_text_or_the_servers_document_on_stderr() {
 
 #[test]
 fn a_server_that_is_not_there_exits_9() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let server = format!("http://127.0.0.1:{port}");
+    let server = format!("http://127.0.0.1:{}", free_port());
     let commands: [&[&str]; 4] =
         [&["jobs", "list"], &["submit", "a fox", "--yes"], &["download", ID], &["healthcheck"]];
     for args in commands {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    checker::Kind,
+    checker::{Ends, Kind},
     plan::{Fault, INSTANCES, Round, Strike},
     report::Report,
     stage::Stage,
@@ -68,6 +68,14 @@ impl Flaw {
                 [Kind::LostJob, Kind::LostCallback, Kind::EventLog].into_iter().any(|kind| report.has(kind))
             }
             Self::Tampered => tamper::VERDICT.into_iter().all(|kind| report.has(kind)),
+        }
+    }
+
+    /// Damage comes after an honest run.
+    pub(crate) const fn ends(self) -> Ends {
+        match self {
+            Self::Unlocked | Self::Unsynced => Ends::Broken,
+            Self::Tampered => Ends::OrDoubted,
         }
     }
 

@@ -88,7 +88,7 @@ async fn main() -> ExitCode {
     let mut good = run(&plan::rounds(faults, seed), jobs, seed, None, ends).await.is_spotless();
     for flaw in Flaw::ALL.into_iter().filter(|_| is_short) {
         let orders = BROKEN * ORDERS_A_FAULT;
-        let report = run(&flaw.rounds(BROKEN), orders, seed, Some(flaw), Ends::Broken).await;
+        let report = run(&flaw.rounds(BROKEN), orders, seed, Some(flaw), flaw.ends()).await;
         let noticed = flaw.is_noticed(&report);
         println!("{flaw:?}: the checker {}\n", if noticed { "notices" } else { "DOES NOT NOTICE" });
         good &= noticed;

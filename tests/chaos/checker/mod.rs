@@ -129,7 +129,8 @@ impl Ends {
     }
 }
 
-/// Waits until every job is settled or held, as long as they become fewer; those that do not.
+/// Waits until every job is settled or held, as long as they become fewer, and until nothing is owed to the app any
+/// more; the jobs that do not.
 pub(crate) async fn settled(site: &Site, ends: Ends) -> Vec<Violation> {
     let (mut deadline, mut fewest) = (Instant::now() + ends.patience(), usize::MAX);
     loop {
@@ -144,6 +145,7 @@ pub(crate) async fn settled(site: &Site, ends: Ends) -> Vec<Violation> {
             (deadline, fewest) = (Instant::now() + ends.patience(), open.len());
         }
         if open.is_empty() || Instant::now() > deadline {
+            told::all(site, ends.patience()).await;
             let late = open
                 .iter()
                 .map(|job| format!("{} is {}: {}", text(job, "id"), text(job, "phase"), job["notices"]));
@@ -163,7 +165,7 @@ pub(crate) async fn check(site: &Site, promised: &Promised, ends: Ends, found: &
     // The ledger first: what it has seen acknowledged, the server must know by now.
     let ledger = site.sandbox.ledger();
     // Before the log: each of them is told there.
-    let deliveries = told::deliveries(site, ends.patience()).await;
+    let deliveries = pages(site, "/v1/deliveries?").await;
     let jobs = pages(site, "/v1/jobs?").await.into_iter().map(|job| (text(&job, "id").to_owned(), job));
     let world = World {
         jobs: jobs.collect(),
