@@ -1,4 +1,4 @@
-//! The table at the end of a run.
+//! The table at the end of a run, and what it must say of a run that is meant to fail.
 
 use std::{collections::BTreeMap, fmt, time::Instant};
 
@@ -29,6 +29,23 @@ impl Report {
     pub(crate) fn is_spotless(&self) -> bool {
         self.violations.is_empty()
     }
+}
+
+/// Whether what is wrong on purpose shows in one of so many runs, each with a seed of its own.
+pub(crate) async fn is_noticed(
+    flaw: impl fmt::Debug,
+    runs: u64,
+    seed: u64,
+    shows: impl AsyncFn(u64) -> bool,
+) -> bool {
+    for seed in seed..seed + runs {
+        let noticed = shows(seed).await;
+        println!("{flaw:?}: the checker {}\n", if noticed { "notices" } else { "DOES NOT NOTICE" });
+        if noticed {
+            return true;
+        }
+    }
+    false
 }
 
 impl fmt::Display for Report {

@@ -71,6 +71,14 @@ impl Flaw {
         }
     }
 
+    /// Whether a fault comes when the safeguard matters is chance; damage is always there.
+    pub(crate) const fn runs(self) -> u64 {
+        match self {
+            Self::Unlocked | Self::Unsynced => 3,
+            Self::Tampered => 1,
+        }
+    }
+
     /// Damage comes after an honest run.
     pub(crate) const fn ends(self) -> Ends {
         match self {
