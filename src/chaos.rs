@@ -143,7 +143,7 @@ mod armed {
 
     pub(super) fn dawdle() {
         if !MISSING.is_empty() {
-            thread::sleep(Duration::from_millis(20));
+            thread::sleep(Duration::from_millis(50));
         }
     }
 }

@@ -152,7 +152,7 @@ async fn one_of_two_is_killed_and_every_job_ends_and_is_charged_once() {
 async fn while_the_database_is_away_a_callback_is_refused_with_503_and_work_goes_on_when_it_is_back() {
     let stage = Stage::set().await;
     let server = stage.serve("only", stage.callback).await;
-    let id = server.submit("[[delay:400s]] a lighthouse").await;
+    let id = server.submit("[[delay:30m]] a lighthouse").await;
     server.until(&id, |job| job["phase"] == "awaiting").await;
     stage.server.crash();
     let (url, status) = stage.called_back(&id).await;

@@ -11,7 +11,7 @@ use support::{PATIENCE, Process, client, stage::Stage};
 
 /// What a killed server has to be quick at.
 const QUICK: &str = r#"
-    upstream = { submit_timeout = "500ms", connect_timeout = "500ms", unknown_wait = "60s" }
+    upstream = { submit_timeout = "2s", connect_timeout = "2s", unknown_wait = "60s" }
     download = { backoff = "50ms", max_backoff = "200ms" }
 "#;
 
@@ -57,12 +57,12 @@ async fn killed_in(phase: &str, prompt: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_while_sending_it_is_recovered_by_its_callback() {
-    killed_in("sending", "[[submit-timeout]] [[delay:600s]] a fox").await;
+    killed_in("sending", "[[submit-timeout]] [[delay:20m]] a fox").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_while_unknown_it_is_recovered_by_its_callback() {
-    killed_in("unknown", "[[submit-timeout]] [[delay:900s]] a fox").await;
+    killed_in("unknown", "[[submit-timeout]] [[delay:30m]] a fox").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

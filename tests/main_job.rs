@@ -36,7 +36,7 @@ const ENDS: &[(&str, &str, Option<&str>, usize)] = &[
     ("[[status:weird]]", "succeeded", None, 1),
     ("[[no-url]]", "failed", Some("artifact_missing"), 1),
     ("[[url-404:2]]", "succeeded", None, 1),
-    ("[[url-expire:5s]]", "succeeded", None, 1),
+    ("[[url-expire:60s]]", "succeeded", None, 1),
     ("[[redirect:2]]", "succeeded", None, 1),
     ("[[redirect-private]]", "failed", Some("artifact_unfetchable"), 1),
     ("[[slow-download:50kB]]", "succeeded", None, 1),

@@ -14,7 +14,10 @@ use reelhook::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{NOW, job, policy, put};
+use crate::{
+    running,
+    support::{NOW, job, policy, put},
+};
 
 pub(crate) struct Place(TempDir);
 
@@ -72,6 +75,8 @@ impl Place {
         for number in numbers {
             put(&store, job(number)).await;
         }
+        // The end waits five seconds for the backup, and a first one has much to do.
+        running::until(&store, |report| report.whole).await;
         store.close().await;
     }
 

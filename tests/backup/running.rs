@@ -10,13 +10,22 @@ use crate::{
 };
 use reelhook::{
     config::Backup,
-    store::{Store, sled::SledStore},
+    store::{
+        Store,
+        sled::{SledStore, backup::Report},
+    },
 };
 
+/// Once all of the store is in its backup.
 pub(crate) async fn until_whole(store: &SledStore) {
+    until(store, |report| report.whole && report.behind.is_zero()).await;
+}
+
+/// Once this is so of a store's backup.
+pub(crate) async fn until(store: &SledStore, so: impl Fn(&Report) -> bool) {
     let status = store.backup().unwrap();
     let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
-    while !(status.report().whole && status.report().behind.is_zero()) {
+    while !so(&status.report()) {
         assert!(tokio::time::Instant::now() < deadline, "never so: {:?}", status.report());
         tokio::time::sleep(Duration::from_millis(10)).await;
     }

@@ -183,6 +183,9 @@ fn reserved_for(job: &str) -> Key {
 
 /// Changes a bit in the middle of a job's record.
 fn damage(store: &config::Store, job: &str) {
+    // Who closed it may let go of its files later, and so may the last of these threads.
+    let is_let_go = || std::fs::File::open(store.path.join("db")).unwrap().lock().unwrap();
+    is_let_go();
     let db = sled::Config::new().path(&store.path).mode(sled::Mode::LowSpace).open().unwrap();
     let key = [b"j", job.parse::<JobId>().unwrap().as_bytes().as_slice()].concat();
     let mut record = db.get(&key).unwrap().unwrap().to_vec();
@@ -191,8 +194,7 @@ fn damage(store: &config::Store, job: &str) {
     db.insert(key, record).unwrap();
     db.flush().unwrap();
     drop(db);
-    // The last of its threads may let go of its files later.
-    std::fs::File::open(store.path.join("db")).unwrap().lock().unwrap();
+    is_let_go();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -22,7 +22,6 @@ use url::Url;
 use crate::{
     order::{self, Decision, Order},
     site::Site,
-    support::client,
 };
 
 const CLIENTS: usize = 6;
@@ -130,8 +129,7 @@ impl Load {
 async fn newest(site: &Site) -> u64 {
     let mut newest = 0;
     loop {
-        let url = site.url(&format!("/v1/events?limit=250&after={newest}"));
-        let page: Value = client().get(url).send().await.unwrap().json().await.unwrap();
+        let page = site.get(&format!("/v1/events?limit=250&after={newest}")).await;
         match page["data"].as_array().unwrap().last() {
             Some(event) => newest = event["seq"].as_u64().unwrap(),
             None => return newest,

@@ -54,6 +54,8 @@ struct Args {
 
 /// Enough for every point to have its turn more than once.
 const SHORT: usize = 72;
+/// Turns of a point after those: whether the work that passes it was there is chance.
+const MORE_TURNS: usize = 3;
 /// After so many kills a missing safeguard has been noticed many times over.
 const BROKEN: usize = 12;
 
@@ -137,12 +139,11 @@ async fn run(kills: &[Kill], seed: u64, flaw: Option<Flaw>, ends: Ends) -> Repor
     };
     let stage = Stage::set(seed, missing).await;
     let load = Load::start(&stage.site, seed);
-    for (number, kill) in kills.iter().enumerate() {
-        load.order(plan::ORDERS_A_KILL);
-        match stage.live_and_die(*kill).await {
-            Ok(death) => deaths.count(*kill, death),
-            Err(why) => report.add(Kind::Crash, format!("kill {number}: {why}")),
-        }
+    suffer(kills, &stage, &load, &mut deaths, &mut report).await;
+    let is_whole = flaw.is_none() && kills.len() >= SHORT;
+    for _ in 0..MORE_TURNS * usize::from(is_whole) {
+        let missed: Vec<_> = deaths.never_reached().into_iter().map(|point| Kill::At(point, 1)).collect();
+        suffer(&missed, &stage, &load, &mut deaths, &mut report).await;
     }
     let mut promised = end_of_faults(&stage, load, ends, &mut report).await;
     if flaw == Some(Flaw::Tampered) {
@@ -153,14 +154,25 @@ async fn run(kills: &[Kill], seed: u64, flaw: Option<Flaw>, ends: Ends) -> Repor
     report.violations.extend(checker::check(&stage.site, &promised, ends, &mut report.found).await);
     drop(server);
     report.violations.extend(stage.site.complaints(stage::NAME));
-    if flaw.is_none() && kills.len() >= SHORT {
-        report.violations.extend(deaths.never_reached());
+    for point in deaths.never_reached().into_iter().filter(|_| is_whole) {
+        report.add(Kind::NotTested, format!("no death at {}", name(point)));
     }
     print!("{deaths}{report}");
     if flaw.is_none() && !report.is_spotless() {
         println!("the server's log and files: {}", stage.site.keep().display());
     }
     report
+}
+
+/// Starts the server and kills it, as often as there are kills.
+async fn suffer(kills: &[Kill], stage: &Stage, load: &Load, deaths: &mut Deaths, report: &mut Report) {
+    for kill in kills {
+        load.order(plan::ORDERS_A_KILL);
+        match stage.live_and_die(*kill).await {
+            Ok(death) => deaths.count(*kill, death),
+            Err(why) => report.add(Kind::Crash, format!("{kill:?}: {why}")),
+        }
+    }
 }
 
 /// Lets the server live until all is settled or held, and kills it a last time.

@@ -6,15 +6,19 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
 use reelhook::sandbox::{self, Options, Sandbox};
+use reqwest::StatusCode;
+use serde_json::Value;
 use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
 
 use crate::{
     app::{App, SECRET},
     checker::{Kind, Violation},
-    support::{Process, SPEED},
+    support::{PATIENCE, Process, SPEED, client},
 };
 
 pub(crate) struct Site {
@@ -44,6 +48,21 @@ impl Site {
 
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.api)
+    }
+
+    /// What the server says; one that cannot say it now is asked again.
+    pub(crate) async fn get(&self, path: &str) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let answer = client().get(self.url(path)).send().await.unwrap();
+            match answer.status() {
+                StatusCode::OK => return answer.json().await.unwrap(),
+                StatusCode::SERVICE_UNAVAILABLE if Instant::now() < deadline => {
+                    sleep(Duration::from_millis(100)).await;
+                }
+                status => panic!("{path}: {status}"),
+            }
+        }
     }
 
     pub(crate) fn videos(&self) -> PathBuf {

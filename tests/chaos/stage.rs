@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// A point that was not passed often enough by then is not going to be.
-const POINT_PATIENCE: Duration = Duration::from_secs(5);
+const POINT_PATIENCE: Duration = Duration::from_secs(10);
 const SIGABRT: i32 = 6;
 const SIGTERM: i32 = 15;
 /// The name of its files.

@@ -256,7 +256,7 @@ fn a_wait_that_runs_out_tells_what_is_still_running() {
         (_, Some("9")) => Answer::Silence,
         _ => Answer::stream(&[("reset", Some(0), json!({ "oldest": 1, "newest": 9 }))]),
     });
-    let (run, _folder) = submit(&fake.url, SHOTS, &["--yes", "--json", "--wait=300ms"]);
+    let (run, _folder) = submit(&fake.url, SHOTS, &["--yes", "--json", "--wait=3s"]);
     let run = run.code(7).stderr(predicate::str::contains("the wait is over"));
     let told = records(&run);
     assert_eq!(told.iter().map(|record| record["line"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 3, 4]);

@@ -1,9 +1,6 @@
 //! How commands fail: one line, the right code, nothing on stdout, no secret anywhere.
 
-use std::{
-    io::Read as _,
-    process::{Command, Stdio},
-};
+use std::process::Command;
 
 use predicates::prelude::*;
 use serde_json::Value;
@@ -120,17 +117,12 @@ fn an_answer_of_something_else_is_said_to_be_that() {
 #[test]
 fn a_reader_that_goes_away_is_no_error() {
     let fake = Fake::start(|_| Answer::job(200, &job(1, "queued", "queued")));
-    let mut child = Command::new(env!("CARGO_BIN_EXE_reelhook"))
-        .args(["--server", &fake.url, "jobs", "watch", ID, "--json"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    drop(child.stdout.take());
-    let code = child.wait().unwrap().code();
-    let mut stderr = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
-    assert_eq!(code, Some(0), "{stderr}");
+    let (reader, pipe) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut watch = Command::new(env!("CARGO_BIN_EXE_reelhook"));
+    let watch =
+        watch.args(["--server", &fake.url, "jobs", "watch", ID, "--json"]).stdout(pipe).output().unwrap();
+    let stderr = String::from_utf8(watch.stderr).unwrap();
+    assert_eq!(watch.status.code(), Some(0), "{stderr}");
     assert!(!stderr.contains("error") && !stderr.contains("panic"), "{stderr}");
 }

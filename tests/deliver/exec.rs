@@ -8,7 +8,7 @@ use reelhook::{
 };
 use tempfile::tempdir;
 
-use crate::{FAILED, HASTY, PATIENT, message, send, settings, sink};
+use crate::{FAILED, PATIENT, message, send, settings, sink};
 
 fn shell(script: &str, arguments: &[&Path]) -> Sink {
     let mut command = vec!["/bin/sh".to_owned(), "-c".to_owned(), script.to_owned(), "sh".to_owned()];
@@ -110,10 +110,10 @@ async fn a_program_that_leaves_another_behind_has_ended_all_the_same() {
 async fn a_program_that_takes_too_long_is_killed_with_all_that_it_started() {
     let dir = tempdir().unwrap();
     let mut settings = shell("sleep 60 & echo $! >$1/pid; echo busy >&2; wait", &[dir.path()]);
-    settings.timeout = HASTY;
+    settings.timeout = Duration::from_secs(3);
     let attempt = send(settings).await;
     assert_eq!((attempt.answer, attempt.code), (FAILED, None));
-    assert_eq!(attempt.detail, "ran longer than 300ms and was killed: busy");
+    assert_eq!(attempt.detail, "ran longer than 3s and was killed: busy");
     gone(process(&dir.path().join("pid"))).await;
 }
 

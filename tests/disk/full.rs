@@ -73,7 +73,7 @@ async fn a_full_disk_ends_the_process_and_loses_nothing_that_was_acknowledged() 
     let api = configure(dir.path(), &volume.path().join("state"), "videos".as_ref(), "0");
     let server = Process::start(dir.path(), api).await;
     volume.fill_up_to(1 << 20);
-    let acknowledged = acknowledged_until_it_ends(&server).await;
+    let acknowledged = acknowledged_until_it_ends(&server, || ()).await;
     assert!(!acknowledged.is_empty());
     assert!(!server.ended().await.success());
     let log = fs::read_to_string(dir.path().join("log")).unwrap();

@@ -72,14 +72,17 @@ fn configure(dir: &Path, store: &Path, archive: &Path, min_free: &str) -> u16 {
     api
 }
 
-/// Orders jobs until the server is gone; those that it acknowledged.
-async fn acknowledged_until_it_ends(server: &Process) -> Vec<String> {
+/// Orders jobs until the server is gone, and does something once it has acknowledged a few; those that it acknowledged.
+async fn acknowledged_until_it_ends(server: &Process, after_a_few: impl Fn()) -> Vec<String> {
     let (mut acknowledged, http, long) = (Vec::new(), client(), "a fox ".repeat(300));
     while let Ok(answer) = http.post(server.url("/v1/jobs")).json(&order(&long)).send().await {
         if answer.status() == StatusCode::ACCEPTED {
             // Its head said so; what follows may be cut off.
             let Ok(job) = answer.json::<Value>().await else { break };
             acknowledged.push(job["id"].as_str().unwrap().to_owned());
+            if acknowledged.len() == 10 {
+                after_a_few();
+            }
         }
     }
     acknowledged

@@ -192,8 +192,7 @@ async fn a_cut_file_without_a_length_is_noticed_by_its_boxes_and_continued() {
 
 #[tokio::test]
 async fn a_stalled_transfer_is_cut_and_continued() {
-    let lab =
-        Lab::with(config::Download { stall_timeout: Duration::from_millis(300), ..settings() }, 0).await;
+    let lab = Lab::with(config::Download { stall_timeout: Duration::from_secs(1), ..settings() }, 0).await;
     let body = video::mp4(2 << 20);
     let server = first_spoilt(&body, ETAG, |reply| reply.cut(1_000_000, Ending::Silence)).await;
     let stored = lab.fetch(&server.url("/v.mp4")).await.unwrap();
@@ -203,8 +202,7 @@ async fn a_stalled_transfer_is_cut_and_continued() {
 
 #[tokio::test]
 async fn a_trickle_counts_as_a_stall() {
-    let lab =
-        Lab::with(config::Download { stall_timeout: Duration::from_millis(100), ..settings() }, 0).await;
+    let lab = Lab::with(config::Download { stall_timeout: Duration::from_secs(1), ..settings() }, 0).await;
     let body = video::mp4(5000);
     let server = FileServer::start(move |request| Reply::file(request, &body, ETAG).trickling()).await;
     let fault = lab.fetch(&server.url("/v.mp4")).await.unwrap_err();

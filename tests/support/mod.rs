@@ -7,6 +7,8 @@
     reason = "each test binary uses its part; a test may panic"
 )]
 
+#[allow(clippy::duplicate_mod, reason = "the servers of tests have it too")]
+mod port;
 pub mod stage;
 
 use std::{
@@ -25,6 +27,8 @@ use reelhook::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use url::Url;
+
+pub(crate) use port::free_port;
 
 /// The provider is so many times faster than in life: a task takes 100 ms.
 pub const SPEED: f64 = 200.0;
@@ -189,6 +193,7 @@ pub fn quick(dir: &Path, provider: &Url) -> Config {
     config.callback.listen = "127.0.0.1:0".parse().unwrap();
     config.download.backoff = Duration::from_millis(20);
     config.download.max_backoff = Duration::from_millis(200);
+    config.upstream.submit_timeout = Duration::from_secs(2);
     config.server.shutdown_grace = Duration::from_secs(5);
     config.storage.min_free = 0;
     config.store.min_free = 0;
@@ -341,16 +346,5 @@ impl Drop for Process {
     fn drop(&mut self) {
         let _already_dead = self.child.kill();
         let _reaped = self.child.wait();
-    }
-}
-
-/// A port that was free a moment ago, and is none of those that connections get by themselves: such a one may be taken
-/// before anybody listens on it.
-pub fn free_port() -> u16 {
-    loop {
-        let port = 10_000 + (uuid::Uuid::now_v7().as_u128() % 20_000) as u16;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
     }
 }

@@ -2,9 +2,13 @@
 
 #![allow(dead_code, clippy::unwrap_used, reason = "each test binary uses its part; a test may panic")]
 
+#[allow(clippy::duplicate_mod, reason = "most test binaries have it for more than this")]
+#[path = "port.rs"]
+mod port;
+
 use std::{
     fs,
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     os::unix::{
         fs::{PermissionsExt as _, chown},
         process::CommandExt as _,
@@ -20,6 +24,8 @@ use std::{
 
 use reelhook::config::Database;
 use tempfile::TempDir;
+
+use port::free_port;
 
 /// A server in a temporary folder, on a port of its own.
 pub(crate) struct Server {
@@ -41,7 +47,7 @@ impl Server {
         if let Some((uid, gid)) = user() {
             chown(folder.path(), Some(uid), Some(gid)).unwrap();
         }
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let watch = watch(folder.path());
         let server = Self { folder, port, databases: AtomicU32::new(0), watch };
         let data = server.data();
@@ -162,7 +168,7 @@ pub(crate) struct Pooler {
 impl Pooler {
     pub(crate) fn before(server: &Server) -> Self {
         let folder = TempDir::new_in("/tmp").unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let config = format!(
             "[databases]\n* = host=127.0.0.1 port={} user=postgres\n\
              [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n\

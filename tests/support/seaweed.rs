@@ -2,8 +2,11 @@
 
 #![allow(dead_code, clippy::unwrap_used, reason = "each test binary uses its part; a test may panic")]
 
+#[allow(clippy::duplicate_mod, reason = "most test binaries have it for more than this")]
+#[path = "port.rs"]
+mod port;
+
 use std::{
-    net::TcpListener,
     os::unix::process::CommandExt as _,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -13,6 +16,8 @@ use object_store::{ObjectStore, aws::AmazonS3Builder};
 use reelhook::config::{Bucket, Cloud, Serve};
 use tempfile::TempDir;
 use url::Url;
+
+use port::free_port;
 
 pub(crate) const BUCKET: &str = "videos";
 pub(crate) const KEY: &str = "testkey:testsecret";
@@ -43,9 +48,7 @@ impl Seaweed {
             "actions":["Admin","Read","List","Tagging","Write"]},
             {"name":"reader","credentials":[{"accessKey":"readkey","secretKey":"readsecret"}],"actions":["Read","List"]}]}"#;
         std::fs::write(dir.path().join("s3.json"), identities).unwrap();
-        // All at once, so that they differ.
-        let listeners = [(); 8].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-        Self { process: None, dir, ports: listeners.map(|listener| listener.local_addr().unwrap().port()) }
+        Self { process: None, dir, ports: [(); 8].map(|()| free_port()) }
     }
 
     /// Starts it, again with what it had.

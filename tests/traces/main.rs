@@ -65,10 +65,7 @@ async fn a_job_is_one_trace_from_its_request_to_its_sink_also_over_a_kill() {
     let id = submit(&server, prompt, Some(format!("00-{TRACE}-{CALLER}-01"))).await;
     submit(&server, "canary-prompt", Some(format!("00-{QUIET}-{CALLER}-00"))).await;
     let begun = collector.until(TRACE, &["POST /v1/jobs", "submit"]).await;
-    let url = server.url(&format!("/v1/jobs/{id}?wait=60s"));
-    let awaits: Value =
-        client().get(server.url(&format!("/v1/jobs/{id}"))).send().await.unwrap().json().await.unwrap();
-    assert_eq!(awaits["phase"], "awaiting", "{url}");
+    server.until(&id, |job| job["phase"] == "awaiting").await;
     server.kill();
 
     let server = serve(&stage).await;

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use serde_json::Value;
 
 use super::{Kind, Violation, World, text, violation};
-use crate::{load::Promised, site::Site, support::client};
+use crate::{load::Promised, site::Site};
 
 const TERMINAL: [&str; 3] = ["job.succeeded", "job.failed", "job.canceled"];
 
@@ -14,8 +14,7 @@ pub(crate) async fn read(site: &Site) -> Vec<Value> {
     let mut all: Vec<Value> = Vec::new();
     loop {
         let after = all.last().map_or(0, |event| event["seq"].as_u64().unwrap());
-        let url = site.url(&format!("/v1/events?limit=250&after={after}"));
-        let mut page: Value = client().get(url).send().await.unwrap().json().await.unwrap();
+        let mut page = site.get(&format!("/v1/events?limit=250&after={after}")).await;
         let events = page["data"].as_array_mut().unwrap();
         if events.is_empty() {
             return all;

@@ -14,7 +14,7 @@ use reelhook::sandbox::Ledger;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use crate::{load::Promised, site::Site, support::client};
+use crate::{load::Promised, site::Site};
 
 /// Callbacks of one job that its log keeps; more are only counted.
 const KEPT_CALLBACKS: u64 = 64;
@@ -292,8 +292,7 @@ fn callbacks(world: &World) -> Vec<Violation> {
 async fn pages(site: &Site, list: &str) -> Vec<Value> {
     let (mut all, mut cursor) = (Vec::new(), String::new());
     loop {
-        let url = site.url(&format!("{list}&limit=250{cursor}"));
-        let mut page: Value = client().get(url).send().await.unwrap().json().await.unwrap();
+        let mut page = site.get(&format!("{list}&limit=250{cursor}")).await;
         all.append(page["data"].as_array_mut().unwrap_or_else(|| panic!("no list")));
         match page["next_cursor"].as_str() {
             Some(next) => cursor = format!("&cursor={next}"),
